@@ -1,0 +1,1 @@
+"""DSA architectures over shared layers, and the checkpoints they load from."""
