@@ -115,7 +115,7 @@ class Duration(NamedTuple):
 
     field: str
     seconds: float
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # hides tuple.count, which nobody calls here
 
 
 class StepStats(NamedTuple):
