@@ -60,7 +60,9 @@ def require_program(name: str) -> Path:
         pytest.skip(f"{name} is not available: {error}")
 
 
-def promtool(*args: str | Path, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+def promtool(
+    *args: str | Path, check: bool = True, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run promtool; with ``check`` a non-zero exit fails the test and shows promtool's own words."""
     command = [str(require_program("promtool")), *map(str, args)]
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=False)
@@ -135,7 +137,9 @@ def _run(command: list[str], folder: Path) -> None:
         last_words = (error.stderr or "").strip().splitlines()[-1:] or ["no message"]
         raise ProgramUnavailableError(f"`{' '.join(command)}` failed: {last_words[0]}") from error
     except subprocess.TimeoutExpired as error:
-        raise ProgramUnavailableError(f"`{' '.join(command)}` took longer than {FETCH_TIMEOUT_S} s") from error
+        raise ProgramUnavailableError(
+            f"`{' '.join(command)}` took longer than {FETCH_TIMEOUT_S} s"
+        ) from error
 
 
 def main(arguments: list[str]) -> int:

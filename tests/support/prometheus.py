@@ -1,8 +1,8 @@
 """A real Prometheus for one test: started on a free loopback port, asked through its HTTP API, stopped cleanly.
 
-    with PrometheusServer(scrape_targets=["127.0.0.1:9477"], rule_files=[rules]) as prometheus:
-        prometheus.wait_for("hisparse_host_tokens")
-        [sample] = prometheus.query("hisparse_host_tokens")
+with PrometheusServer(scrape_targets=["127.0.0.1:9477"], rule_files=[rules]) as prometheus:
+    prometheus.wait_for("hisparse_host_tokens")
+    [sample] = prometheus.query("hisparse_host_tokens")
 """
 
 from __future__ import annotations
@@ -127,7 +127,9 @@ class PrometheusServer:
         deadline = time.monotonic() + timeout
         while not (samples := self.query(expr)):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"no answer to {expr!r} within {timeout} s; Prometheus' log:\n{self.log()}")
+                raise TimeoutError(
+                    f"no answer to {expr!r} within {timeout} s; Prometheus' log:\n{self.log()}"
+                )
             time.sleep(POLL_S)
         return samples
 

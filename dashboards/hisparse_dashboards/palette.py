@@ -1,0 +1,36 @@
+"""Colours and units with one meaning each, on every panel.
+
+The colours are Okabe and Ito's, which stay apart for every common kind of colour blindness and in print.
+"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models import units
+
+DEVICE = "#0072B2"
+"""Whatever is on the device or arrives there."""
+HOST = "#E69F00"
+"""Whatever is on the host or arrives there."""
+RESERVED = "#CC79A7"
+"""Promised, not yet used."""
+CAPACITY = "#7F7F7F"
+"""A limit."""
+GOOD = "#009E73"
+WARNING = "#F0E442"
+CRITICAL = "#D55E00"
+NEUTRAL = "#56B4E9"
+
+PROMPT = "#CC79A7"
+GENERATION = "#009E73"
+RUNNING = "#009E73"
+STAGING = "#56B4E9"
+WAITING = "#D55E00"
+QUANTILES = {0.5: "#56B4E9", 0.95: "#CC79A7", 0.99: "#D55E00"}
+"""p50, p95, p99: the same three lines on every latency panel."""
+
+TOKENS = units.Short
+RATIO = units.PercentUnit
+SECONDS = units.Seconds
+BYTES_PER_SECOND = units.BytesPerSecondIEC
+COUNT = units.Short
+"""Token rates too: Grafana has no tokens per second, so the axis label says it."""
