@@ -359,8 +359,10 @@ SOURCE_LAG_BYTES: Final = _source(
 ALL: Final[tuple[Metric, ...]] = tuple(value for value in globals().values() if isinstance(value, Metric))
 """Every metric, in the order of this file."""
 
-PAGE: Final[tuple[Metric, ...]] = tuple(metric for metric in ALL if metric.num_cells)
-"""The metrics that have cells in a stats page, in cell order."""
+PAGE: Final[tuple[Metric, ...]] = tuple(
+    sorted((metric for metric in ALL if metric.num_cells), key=lambda metric: metric.kind is Kind.HISTOGRAM)
+)
+"""The metrics that have cells in a stats page, in cell order: scalars, then histograms, each in file order."""
 
 
 def _page_hash() -> bytes:
