@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import torch
 
-MAX_TEMPORARY_ELEMENTS = 1 << 22
-"""Bound on the float32 temporaries (16 MiB each): weights never exist twice in full."""
+MAX_TEMPORARY_ELEMENTS = 1 << 21
+"""Bound on the float32 temporaries (8 MiB each): weights never exist twice in full."""
 
 
 def scale_shape(shape: tuple[int, int], block_shape: tuple[int, int]) -> tuple[int, int]:
