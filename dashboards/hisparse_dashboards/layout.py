@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import stat, timeseries
@@ -57,6 +58,12 @@ def finish(uid: str, title: str, description: str, rows: list[Row]) -> dashboard
 def render(board: dashboard.Dashboard) -> str:
     """Return the dashboard as sorted JSON, the form that is committed."""
     return json.dumps(board, cls=JSONEncoder, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_json(board: dashboard.Dashboard) -> dict[str, Any]:
+    """Return the dashboard as the plain values that a Grafana loads."""
+    loaded: dict[str, Any] = json.loads(render(board))
+    return loaded
 
 
 def stable_id(key: str) -> int:

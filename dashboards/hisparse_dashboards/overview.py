@@ -114,7 +114,7 @@ def device_usage_now(limits: Thresholds) -> stat.Panel:
 def hit_ratio_now(limits: Thresholds) -> stat.Panel:
     """Show the hit ratio as one figure."""
     return figure(
-        "Hit ratio",
+        "Hit ratio now",
         "What share of the top-k rows was on the device already? A low figure means traffic over the link: enlarge the "
         "device buffer or run fewer requests at once. 'no data': nothing was looked up.",
         palette.RATIO,
