@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from hisparse_engine import __version__
@@ -13,3 +15,36 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 @click.version_option(__version__, prog_name="hisparse")
 def main() -> None:
     """Decode with a two-tier KV cache, and see where every token is."""
+
+
+@main.command()
+@click.option(
+    "--stats-dir",
+    type=click.Path(path_type=Path),
+    help="Folder with the stats pages.  [default: $HISPARSE_STATS_DIR, else this user's folder in /dev/shm]",
+)
+@click.option(
+    "--listen", default="127.0.0.1:9477", show_default=True, help="HOST:PORT to serve on; port 0: any."
+)
+@click.option(
+    "--retention",
+    default=3600.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Seconds for which a dead engine is still reported, with up 0 and its last counters.",
+)
+def exporter(stats_dir: Path | None, listen: str, retention: float) -> None:
+    """Serve the metrics of every engine on this machine to Prometheus, until Ctrl-C.
+
+    \b
+    hisparse exporter
+    hisparse exporter --stats-dir /dev/shm/hisparse --listen 0.0.0.0:9477
+    hisparse exporter --listen '[::1]:0'
+    """  # noqa: D301 - click wants the character, not the escape
+    from hisparse_metrics.exporter import ExporterError, serve_pages
+    from hisparse_metrics.stats_dir import default_stats_dir
+
+    try:
+        serve_pages(stats_dir or default_stats_dir(), listen, retention, click.echo)
+    except ExporterError as error:
+        raise click.ClickException(str(error)) from None

@@ -24,7 +24,7 @@ class HiSparseTokenStats(NamedTuple):
     host_token_usage: float
 
 
-def usage(used: int, capacity: int) -> float:
+def usage(used: float, capacity: float) -> float:
     """Return used / capacity in [0, 1]; 0.0 when the capacity is 0."""
     return used / capacity if capacity > 0 else 0.0
 
