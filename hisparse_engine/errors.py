@@ -20,3 +20,7 @@ class CheckpointError(HiSparseError):
 
 class CapacityError(HiSparseError):
     """A request or a configuration needs more slots or memory than there are."""
+
+
+class InvariantError(AssertionError):
+    """An account of ours does not add up: a bug here, not a person's mistake."""

@@ -1,1 +1,1 @@
-"""DSA architectures over shared layers, and the checkpoints they load from."""
+"""Model architectures: one file each over shared layers; they see the KV cache through ``AttentionPass`` only."""

@@ -1,0 +1,98 @@
+"""What a person may set. Frozen and validated as a whole: every wrong field is reported at once, with the remedy."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hisparse_engine.errors import ConfigError
+from hisparse_engine.kv import PoolSizes
+
+Mode = Literal["hierarchical", "resident"]
+LogFormat = Literal["split", "legacy", "json"]
+Size = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+
+HOST_TO_DEVICE_RATIO = 8
+"""Host pool size as a multiple of the device pool's, when neither tokens nor need say more (SGLang's default)."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+    @classmethod
+    def parse(cls, **fields: Any) -> Self:
+        """Build from keyword settings; :class:`ConfigError` lists every field that is wrong."""
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from None
+
+
+class HiSparseConfig(_Frozen):
+    """The two tiers. Sizes are in tokens; ``None`` derives a size (see :meth:`resolve`)."""
+
+    device_buffer_size: Size | None = None
+    """Hot buffer of one request, without the newest token's slot. Default: twice the model's top-k."""
+    device_tokens: Size | None = None
+    """Device pool. Default: a full hot buffer for each of ``max_running_requests``."""
+    host_tokens: Size | None = None
+    """Host pool. Default: 8 × the device pool."""
+    index_tokens: Size | None = None
+    """Index keys on the device. Default: as many as tokens that can be held (host pool; device pool if resident)."""
+
+    def resolve(self, *, mode: Mode, top_k: int, max_running_requests: int) -> PoolSizes:
+        """Fill in what was left open; :class:`ConfigError` when the buffer cannot hold one step's top-k."""
+        buffer = self.device_buffer_size or 2 * top_k
+        if mode == "hierarchical" and buffer < top_k:
+            raise ConfigError(
+                f"device_buffer_size: {buffer} is smaller than the model's index_topk {top_k}, and a step attends that "
+                f"many rows at once; set --device-buffer-size to {top_k} or more (or leave it out for {2 * top_k})"
+            )
+        device = self.device_tokens or max_running_requests * (buffer + 1)
+        host = self.host_tokens or HOST_TO_DEVICE_RATIO * device
+        held = host if mode == "hierarchical" else device
+        return PoolSizes(
+            device_tokens=device,
+            host_tokens=host,
+            index_tokens=self.index_tokens or held,
+            device_buffer_size=buffer,
+        )
+
+
+class EngineConfig(_Frozen):
+    """Everything that the engine needs to know besides the checkpoint."""
+
+    mode: Mode = "hierarchical"
+    device: Literal["cpu", "cuda"] = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    hisparse: HiSparseConfig = HiSparseConfig()
+    max_running_requests: Size = 64
+    prefill_chunk_size: Size = 512
+    """Prompt tokens computed in one step, over all requests in prefill."""
+    decode_log_interval: Size = 40
+    log_format: LogFormat = "split"
+    verify_every: Count = 0
+    """Every N decode steps compare one request's hot rows of one layer with their host rows; 0: never."""
+    audit_every: Count = 256
+    """Every N steps, and whenever the engine runs empty, check that the pools' accounts add up; 0: never."""
+
+    @model_validator(mode="after")
+    def _device_is_there(self) -> Self:
+        if self.device == "cuda":
+            import torch
+
+            if not torch.cuda.is_available():
+                raise ValueError("device: no CUDA device is visible to PyTorch; use --device cpu")
+        return self
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"]) or "configuration"
+        message = problem["msg"].removeprefix("Value error, ")
+        given = "" if problem["type"] in {"missing", "value_error"} else f", got {problem['input']!r}"
+        lines.append(f"{path}: {message}{given}" if problem["loc"] else message)
+    return "; ".join(lines)

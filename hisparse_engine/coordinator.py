@@ -1,0 +1,333 @@
+"""HiSparseCoordinator: full KV rows in the host pool, a small hot buffer per request on the device.
+
+It owns the split. A row's home is its host slot, written once (staging for prompts, backup for new tokens); the
+device only ever holds copies, so losing a seat never loses a row. Which rows are hot is decided per index group by
+exact LRU. Source of the scheme: HiSparse in SGLang (LMSYS, April 2026); the direct residency map and the newest
+token's place in the LRU order are ours.
+
+Public: :class:`HiSparseCoordinator`, and the stats types that it reports with.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hisparse_engine.errors import InvariantError
+from hisparse_engine.kv import KVLayout, PoolSizes, Seat, Shortfall, SwapCounters
+from hisparse_engine.memory.audit import audit_pool
+from hisparse_engine.memory.backup import Backup, record_event
+from hisparse_engine.memory.index_keys import IndexKeys
+from hisparse_engine.memory.pool import Claim, TokenPool
+from hisparse_engine.memory.residency import Copies, ResidencyMap
+from hisparse_engine.ops.select import MASKED
+from hisparse_engine.verify import Sampler, compare_rows
+from hisparse_metrics.stats import HiSparseTokenStats, PoolStats, usage
+
+__all__ = ["HiSparseCoordinator", "HiSparseTokenStats", "PoolStats"]
+
+Slots = npt.NDArray[np.int64]
+
+
+class _Step(NamedTuple):
+    """The decode step under way: who takes part, and each newest token's device slot ``[groups, batch]``."""
+
+    seats: tuple[Seat, ...]
+    newest: torch.Tensor
+
+
+class _Plan(NamedTuple):
+    """One group's swap-in: where each position sits, and what must be copied to make that true."""
+
+    slots: torch.Tensor  # int64 [batch, k]
+    copies: tuple[Copies, ...]
+    lookups: int
+    misses: int
+
+
+class HiSparseCoordinator:
+    """The two-tier KV cache; see :class:`hisparse_engine.kv.KVCoordinator` for the life of a request."""
+
+    def __init__(
+        self,
+        layout: KVLayout,
+        sizes: PoolSizes,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+        verify_every: int = 0,
+    ) -> None:
+        """Allocate both pools. ``verify_every`` > 0 checks one layer of one request against the host every N steps."""
+        self.layout = layout
+        self.sizes = sizes
+        self.counters = SwapCounters()
+        self._torch_device = device or torch.device("cpu")
+        on_cuda = self._torch_device.type == "cuda"
+        self.device_pool = self._pool(sizes.device_tokens, layout.num_layers, layout.row_dim, dtype)
+        self.host_pool = TokenPool(
+            sizes.host_tokens,
+            layout.num_layers,
+            layout.row_dim,
+            dtype=dtype,
+            device=torch.device("cpu"),
+            pinned=on_cuda,
+        )
+        self.index_keys = IndexKeys(
+            self._pool(sizes.index_tokens, layout.num_groups, layout.index_dim, dtype)
+        )
+        self.residency = ResidencyMap(layout.num_groups, sizes.host_tokens, sizes.device_tokens)
+        self._layers_per_group = np.bincount(layout.group_of_layer)
+        self._clock = 0
+        self._step: _Step | None = None
+        self._plans: dict[int, _Plan] = {}
+        self._backup: Backup | None = None
+        self._sampler = Sampler(verify_every)
+
+    def _pool(self, capacity: int, num_layers: int, width: int, dtype: torch.dtype) -> TokenPool:
+        return TokenPool(capacity, num_layers, width, dtype=dtype, device=self._torch_device)
+
+    # ---- admission -------------------------------------------------------------------------------------------
+
+    def shortfall(self, max_tokens: int) -> Shortfall | None:
+        """Say what a request of ``max_tokens`` rows could never get, even alone; None when it fits."""
+        needs = (
+            Shortfall("host pool", max_tokens, self.sizes.host_tokens, "--host-tokens"),
+            Shortfall("device pool", self._hot_size(max_tokens), self.sizes.device_tokens, "--device-tokens"),
+            Shortfall("index keys", max_tokens, self.sizes.index_tokens, "--index-tokens"),
+        )
+        return next((need for need in needs if need.needed > need.capacity), None)
+
+    def can_admit(self, max_tokens: int) -> bool:
+        """Whether all three resources can promise a request its worst case."""
+        return (
+            self.host_pool.num_unreserved >= max_tokens
+            and self.index_keys.pool.num_unreserved >= max_tokens
+            and self.device_pool.num_unreserved >= self._hot_size(max_tokens)
+        )
+
+    def admit(self, max_tokens: int) -> Seat:
+        """Reserve host slots and index slots for every row, and a hot buffer on the device."""
+        return Seat(
+            device=self.device_pool.reserve(self._hot_size(max_tokens)),
+            host=self.host_pool.reserve(max_tokens),
+            index=self.index_keys.pool.reserve(max_tokens),
+        )
+
+    def release(self, seat: Seat) -> None:
+        """Take every slot of a request back; its pending backup is finished first."""
+        self._finish_backup()
+        if seat.staged is not None:
+            seat.staged.synchronize()
+        self.residency.forget(seat.host.slots, seat.device.slots)
+        for pool, claim in self._claims(seat):
+            pool.release(claim)
+
+    def _claims(self, seat: Seat) -> tuple[tuple[TokenPool, Claim], ...]:
+        return (
+            (self.device_pool, seat.device),
+            (self.host_pool, seat.host),
+            (self.index_keys.pool, seat.index),
+        )
+
+    def _hot_size(self, max_tokens: int) -> int:
+        return min(max_tokens, self.sizes.device_buffer_size + 1)  # + 1: the newest token's slot
+
+    # ---- prefill: rows stream through the device to their home -----------------------------------------------
+
+    def begin_chunk(self, seat: Seat, num_tokens: int) -> None:
+        """Give a prompt chunk's tokens their home."""
+        self._grow(seat, num_tokens)
+
+    def write_prompt(self, layer: int, seat: Seat, rows: torch.Tensor, *, last: bool) -> torch.Tensor:
+        """Send a chunk's rows home, stream the earlier ones back, and seat the prompt's tail when it is the last."""
+        start = seat.length - len(rows)
+        earlier = self.host_pool.read(layer, seat.host, start).to(rows.device, non_blocking=True)
+        self.host_pool.write(layer, seat.host, start, rows)
+        self.counters.host_to_device_bytes += start * self.host_pool.row_bytes
+        self.counters.device_to_host_bytes += len(rows) * self.host_pool.row_bytes
+        all_rows = torch.cat([earlier, rows]) if start else rows
+        if last:
+            self._seat_prompt(layer, seat, all_rows)
+        return all_rows
+
+    def is_staged(self, seat: Seat) -> bool:
+        """Whether the prompt's device→host copies are done."""
+        return seat.staged is None or bool(seat.staged.query())
+
+    def _seat_prompt(self, layer: int, seat: Seat, rows: torch.Tensor) -> None:
+        count = min(seat.length, seat.device.size)
+        self.device_pool.use(seat.device, count)
+        self.device_pool.write(layer, seat.device, 0, rows[-count:])
+        if layer == self.layout.num_layers - 1:
+            home = seat.host.slots[seat.length - count : seat.length]
+            self.residency.seat_prompt(seat.device.slots[:count], home, self._clock)
+            seat.staged = record_event(self._torch_device)
+
+    def _grow(self, seat: Seat, num_tokens: int) -> None:
+        seat.length += num_tokens
+        self.host_pool.use(seat.host, seat.length)
+        self.index_keys.pool.use(seat.index, seat.length)
+
+    # ---- decode ----------------------------------------------------------------------------------------------
+
+    def begin_step(self, seats: Sequence[Seat]) -> None:
+        """Finish the last step's backup, then give each newest token a home and, in every group, a seat."""
+        self._finish_backup()
+        self._clock += 1
+        self._plans.clear()
+        self.counters.step_seconds = 0.0
+        newest = np.empty((self.layout.num_groups, len(seats)), dtype=np.int64)
+        for i, seat in enumerate(seats):
+            newest[:, i] = self._seat_newest(seat)
+        self._step = _Step(tuple(seats), torch.from_numpy(newest).to(self._torch_device))
+
+    def _seat_newest(self, seat: Seat) -> Slots:
+        self._grow(seat, 1)
+        buffer = seat.device
+        if buffer.num_used < buffer.size:  # the buffer grows with a short sequence
+            self.device_pool.use(buffer, buffer.num_used + 1)
+        home = int(seat.host.slots[seat.length - 1])
+        hot = buffer.slots[: buffer.num_used]
+        slots, evicted = self.residency.seat_everywhere(hot, home, self._clock)
+        self.counters.evictions += int(self._layers_per_group[evicted].sum())
+        return slots
+
+    def write_newest(self, layer: int, rows: torch.Tensor) -> None:
+        """Write the step's new rows into the seats that ``begin_step`` chose."""
+        group = self.layout.group_of_layer[layer]
+        self.device_rows(layer).index_copy_(0, self._current.newest[group], rows)
+
+    def swap_in(self, layer: int, positions: torch.Tensor) -> torch.Tensor:
+        """Copy what the layer's hot buffers lack of ``positions [batch, k]``; return device slots, same shape.
+
+        Shared-index layers replay the plan of their group's first layer. -1 entries return a slot in range that
+        must not be attended; duplicates are allowed. At most ``device_buffer_size`` distinct positions a row.
+        """
+        started = time.perf_counter()
+        group = self.layout.group_of_layer[layer]
+        if group not in self._plans:
+            self._plans[group] = self._make_plan(group, positions)
+        plan = self._plans[group]
+        for copies in plan.copies:
+            self._copy_in(layer, copies)
+        self._count(plan)
+        self.counters.step_seconds += time.perf_counter() - started
+        return plan.slots
+
+    def device_rows(self, layer: int) -> torch.Tensor:
+        """Return the device pool of one layer, ``[device_tokens, row_dim]``."""
+        return self.device_pool.rows[layer]
+
+    def end_step(self) -> None:
+        """Start the backup of the new rows of all layers in one copy, and verify a sample when it is due."""
+        step, self._step = self._current, None
+        rows = [self.device_rows(l)[step.newest[group]] for l, group in enumerate(self.layout.group_of_layer)]
+        home = np.array([seat.host.slots[seat.length - 1] for seat in step.seats], dtype=np.int64)
+        self._backup = Backup.start(torch.stack(rows), home)
+        if self._torch_device.type == "cpu":  # nothing to overlap with
+            self._finish_backup()
+        if self._sampler.is_due(self._clock) and step.seats:
+            self._finish_backup()
+            self._verify(step.seats)
+
+    def _verify(self, seats: Sequence[Seat]) -> None:
+        seat, layer = seats[self._sampler.pick(len(seats))], self._sampler.pick(self.layout.num_layers)
+        home, slots = self.hot_rows(seat, self.layout.group_of_layer[layer])
+        hot = self.device_rows(layer)[torch.from_numpy(slots).to(self._torch_device)]
+        result = compare_rows(hot, self.host_pool.rows[layer][torch.from_numpy(home)])
+        self.counters.verify_checks += result.checks
+        self.counters.verify_mismatches += result.mismatches
+
+    @property
+    def _current(self) -> _Step:
+        if self._step is None:
+            raise InvariantError("a decode operation outside begin_step … end_step")
+        return self._step
+
+    def _make_plan(self, group: int, positions: torch.Tensor) -> _Plan:
+        wanted = positions.cpu().numpy()
+        valid = wanted != MASKED
+        slots = np.zeros(wanted.shape, dtype=np.int64)
+        copies: list[Copies] = []
+        misses = 0
+        for row, seat in enumerate(self._current.seats):
+            home = seat.host.slots[wanted[row][valid[row]]]
+            found, hits = self.residency.lookup(group, home, self._clock)
+            if not hits.all():
+                missing = home[~hits]
+                misses += len(missing)
+                buffer = seat.device.slots[: seat.device.num_used]
+                copies.append(self.residency.replace(group, buffer, np.unique(missing), self._clock))
+                found = self.residency.device_slot_of[group, home]
+            slots[row, valid[row]] = found
+        return _Plan(
+            torch.from_numpy(slots).to(self._torch_device), tuple(copies), int(valid.sum()), misses
+        )
+
+    def _copy_in(self, layer: int, copies: Copies) -> None:
+        rows = self.host_pool.rows[layer].index_select(0, torch.from_numpy(copies.host_slots))
+        target = torch.from_numpy(copies.device_slots).to(self._torch_device)
+        self.device_rows(layer).index_copy_(0, target, rows.to(self._torch_device))
+        self.counters.host_to_device_bytes += len(copies.host_slots) * self.host_pool.row_bytes
+
+    def _count(self, plan: _Plan) -> None:
+        self.counters.lookups += plan.lookups
+        self.counters.misses += plan.misses
+        self.counters.hits += plan.lookups - plan.misses
+        self.counters.evictions += sum(copies.num_evicted for copies in plan.copies)
+
+    def _finish_backup(self) -> None:
+        if self._backup is not None:
+            self.counters.device_to_host_bytes += self._backup.finish(self.host_pool)
+            self._backup = None
+
+    # ---- what observers and tests ask ------------------------------------------------------------------------
+
+    def get_token_stats(self) -> HiSparseTokenStats:
+        """Used slots (capacity − available) and usage of both tiers; usage is 0.0 where the capacity is 0."""
+        device, host = self.device_pool, self.host_pool
+        return HiSparseTokenStats(
+            device_tokens=device.capacity - device.num_available,
+            device_token_usage=usage(device.num_used, device.capacity),
+            host_tokens=host.capacity - host.num_available,
+            host_token_usage=usage(host.num_used, host.capacity),
+        )
+
+    @property
+    def host_tokens_reserved(self) -> int:
+        """Host slots that admitted requests use or may come to use."""
+        return self.host_pool.num_reserved
+
+    def hot_rows(self, seat: Seat, group: int) -> tuple[Slots, Slots]:
+        """Return (host slots, device slots) of the rows of ``seat`` that are resident in ``group``."""
+        slots = seat.device.slots
+        home = self.residency.host_slot_at[group, slots].astype(np.int64)
+        return home[home >= 0], slots[home >= 0]
+
+    def audit(self, seats: Sequence[Seat]) -> None:
+        """Raise :class:`InvariantError` unless every slot has one owner and both directions of the map agree."""
+        for name, pool, claims in (
+            ("device pool", self.device_pool, [seat.device for seat in seats]),
+            ("host pool", self.host_pool, [seat.host for seat in seats]),
+            ("index keys", self.index_keys.pool, [seat.index for seat in seats]),
+        ):
+            audit_pool(name, pool, claims)
+        for group in range(self.layout.num_groups):
+            self._audit_residency(group, seats)
+
+    def _audit_residency(self, group: int, seats: Sequence[Seat]) -> None:
+        resident = 0
+        for seat in seats:
+            home, slots = self.hot_rows(seat, group)
+            resident += len(home)
+            if not np.array_equal(self.residency.device_slot_of[group, home], slots):
+                raise InvariantError(f"group {group}: the residency map's two directions disagree")
+            if not np.isin(home, seat.host.slots).all():
+                raise InvariantError(f"group {group}: a hot buffer holds another request's row")
+        if resident != int((self.residency.device_slot_of[group] >= 0).sum()):
+            raise InvariantError(f"group {group}: a row is resident in a slot that nobody owns")

@@ -1,0 +1,151 @@
+"""What the engine and the models know of the KV cache: one interface, whichever tier a row is in.
+
+``HiSparseCoordinator`` (two tiers) and ``ResidentCoordinator`` (all on the device: the reference) implement it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import torch
+
+from hisparse_engine.memory.index_keys import IndexKeys
+from hisparse_engine.memory.pool import Claim
+from hisparse_metrics.stats import HiSparseTokenStats
+
+
+class KVLayout(NamedTuple):
+    """Shapes of what is cached. ``group_of_layer[l]`` is the index group that layer ``l`` takes its top-k from."""
+
+    row_dim: int
+    index_dim: int
+    group_of_layer: tuple[int, ...]
+
+    @property
+    def num_layers(self) -> int:
+        """Layers that keep KV rows."""
+        return len(self.group_of_layer)
+
+    @property
+    def num_groups(self) -> int:
+        """Layers that keep index keys."""
+        return max(self.group_of_layer) + 1
+
+    def layers_in(self, group: int) -> int:
+        """How many layers share one index group's selection."""
+        return self.group_of_layer.count(group)
+
+    @classmethod
+    def from_indexer_types(cls, row_dim: int, index_dim: int, indexer_types: Sequence[str]) -> KVLayout:
+        """Derive groups from per-layer ``full``/``shared`` (the first layer is ``full``)."""
+        groups, current = [], -1
+        for kind in indexer_types:
+            current += kind == "full"
+            groups.append(current)
+        return cls(row_dim, index_dim, tuple(groups))
+
+
+@dataclass(frozen=True)
+class PoolSizes:
+    """Capacities in tokens. ``device_buffer_size`` is the hot buffer's size without the newest token's slot."""
+
+    device_tokens: int
+    host_tokens: int
+    index_tokens: int
+    device_buffer_size: int
+
+
+@dataclass(eq=False)
+class Seat:
+    """An admitted request's place in the pools; ``length`` KV rows exist or are being written in this step."""
+
+    device: Claim
+    host: Claim
+    index: Claim
+    length: int = 0
+    staged: torch.cuda.Event | None = None
+
+
+@dataclass
+class SwapCounters:
+    """Cumulative counts of KV rows and bytes (a row is one token in one layer), and this step's swap-in time."""
+
+    lookups: int = 0
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    host_to_device_bytes: int = 0
+    device_to_host_bytes: int = 0
+    verify_checks: int = 0
+    verify_mismatches: int = 0
+    step_seconds: float = field(default=0.0, repr=False)
+
+
+class Shortfall(NamedTuple):
+    """A resource that a request needs more of than there is."""
+
+    resource: str
+    needed: int
+    capacity: int
+    setting: str
+
+
+class KVCoordinator(Protocol):
+    """One request's life: admit → per chunk begin_chunk, write_prompt per layer → is_staged → steps → release.
+
+    One decode step: begin_step → per layer write_newest, swap_in, attend over ``device_rows`` → end_step.
+    """
+
+    counters: SwapCounters
+    index_keys: IndexKeys
+
+    def shortfall(self, max_tokens: int) -> Shortfall | None:
+        """Say what a request of ``max_tokens`` rows could never get, even alone; None when it fits."""
+
+    def can_admit(self, max_tokens: int) -> bool:
+        """Whether the free slots can be promised to a request that may grow to ``max_tokens`` rows."""
+
+    def admit(self, max_tokens: int) -> Seat:
+        """Reserve what a request may come to need."""
+
+    def begin_chunk(self, seat: Seat, num_tokens: int) -> None:
+        """Give a prompt chunk's tokens their slots; ``seat.length`` grows by ``num_tokens``."""
+
+    def write_prompt(self, layer: int, seat: Seat, rows: torch.Tensor, *, last: bool) -> torch.Tensor:
+        """Store a prompt chunk's ``rows [tokens, row_dim]``, which end at ``seat.length``.
+
+        Returns all rows so far on the device, ``[seat.length, row_dim]``; ``last`` marks the final chunk.
+        """
+
+    def is_staged(self, seat: Seat) -> bool:
+        """Whether the prompt's rows have reached their home, so that the request may decode."""
+
+    def begin_step(self, seats: Sequence[Seat]) -> None:
+        """Give each request's newest token its slots; ``seat.length`` grows by one."""
+
+    def write_newest(self, layer: int, rows: torch.Tensor) -> None:
+        """Write the step's new rows ``[batch, row_dim]`` of one layer."""
+
+    def swap_in(self, layer: int, positions: torch.Tensor) -> torch.Tensor:
+        """Make ``positions [batch, k]`` (padded with -1) resident; return their device slots, int64, same shape."""
+
+    def device_rows(self, layer: int) -> torch.Tensor:
+        """Return the device pool of one layer, ``[device_tokens, row_dim]``."""
+
+    def end_step(self) -> None:
+        """Start the backup of the step's new rows."""
+
+    def release(self, seat: Seat) -> None:
+        """Take every slot of a request back, at whatever stage it is."""
+
+    def get_token_stats(self) -> HiSparseTokenStats:
+        """Used slots and usage of both tiers."""
+
+    @property
+    def host_tokens_reserved(self) -> int:
+        """Host slots that admitted requests use or may come to use."""
+
+    def audit(self, seats: Sequence[Seat]) -> None:
+        """Raise :class:`InvariantError` when the account does not add up for the seats held."""

@@ -1,0 +1,1 @@
+"""Operations on rows: select, sparse attention. Each has one plain-torch reference; fast kernels share its signature."""

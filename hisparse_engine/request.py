@@ -1,0 +1,98 @@
+"""A request: what was asked, how far it is, and what came out. One object from arrival to the last token."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+import torch
+
+from hisparse_engine.errors import HiSparseError
+from hisparse_engine.kv import Seat
+
+
+class RequestError(HiSparseError):
+    """A request asks for something that cannot be done; the message can be shown to whoever sent it."""
+
+
+class Status(enum.Enum):
+    """Where a request is. Only ``RUNNING`` requests decode; ``FINISHED`` holds no slot."""
+
+    WAITING = "waiting"
+    PREFILL = "prefill"
+    STAGING = "staging"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class Outcome(enum.Enum):
+    """How a request ended; the closed label set of ``hisparse_requests_total``."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORTED = "aborted"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to choose tokens and when to stop. Temperature 0 is greedy."""
+
+    max_new_tokens: int = 16
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "at least 1"),
+            ("temperature", self.temperature, 0 <= self.temperature < float("inf"), "0 (greedy) or more"),
+            ("top_p", self.top_p, 0 < self.top_p <= 1, "in (0, 1]"),
+            ("seed", self.seed, 0 <= self.seed < 2**63, "in [0, 2^63)"),
+        )
+        for name, value, holds, expected in checks:
+            if not holds:
+                raise RequestError(f"{name}: must be {expected}, got {value}")
+
+
+@dataclass(eq=False)
+class Request:
+    """One request's whole state; times are seconds of the engine's monotonic clock."""
+
+    id: int
+    prompt: tuple[int, ...]
+    params: SamplingParams
+    arrived: float
+    status: Status = Status.WAITING
+    outcome: Outcome | None = None
+    error: str | None = None
+    seat: Seat | None = None
+    num_computed: int = 0  # prompt tokens whose rows exist
+    output: list[int] = field(default_factory=list)
+    last_token_time: float | None = None
+    _generator: torch.Generator | None = field(default=None, repr=False)
+
+    @property
+    def max_tokens(self) -> int:
+        """KV rows that the request may come to need: the last new token never gets one."""
+        return len(self.prompt) + self.params.max_new_tokens - 1
+
+    @property
+    def last_token(self) -> int:
+        """The newest token, whose row the next decode step computes."""
+        return self.output[-1]
+
+    @property
+    def held_seat(self) -> Seat:
+        """The seat of an admitted request."""
+        assert self.seat is not None, f"request {self.id} holds no slots while {self.status.value}"
+        return self.seat
+
+    @property
+    def generator(self) -> torch.Generator:
+        """The request's own random stream, so that its tokens do not depend on its neighbours."""
+        if self._generator is None:
+            self._generator = torch.Generator().manual_seed(self.params.seed)
+        return self._generator
