@@ -16,7 +16,7 @@ from hisparse_engine.errors import CheckpointError
 from hisparse_engine.models.config import BlockFp8, ModelConfig
 from hisparse_engine.models.hf_config import read_config
 from hisparse_engine.models.quantization import dequantise_into, scale_shape
-from hisparse_engine.models.shards import Shard, ShardMap, find_shards
+from hisparse_engine.models.shards import Shard, ShardMap, open_shards
 
 _FLOATS = ("F32", "BF16", "F16")
 _FP8 = "F8_E4M3"
@@ -26,11 +26,11 @@ _LAYER = re.compile(r"model\.layers\.(\d+)\.")
 class Checkpoint:
     """An open checkpoint; every file that its tensors need is there, whole and mapped."""
 
-    def __init__(self, folder: Path, config: ModelConfig, source: Path, shards: Mapping[str, Shard]) -> None:
+    def __init__(self, folder: Path, config: ModelConfig, found: ShardMap) -> None:
         self.folder = folder
         self.config = config
-        self._source = source
-        self._shards = shards  # by tensor name
+        self._source = found.source
+        self._shards: Mapping[str, Shard] = found.shards
 
     @classmethod
     @contextmanager
@@ -42,8 +42,9 @@ class Checkpoint:
                 f"{folder}: no such folder; give the folder that holds config.json and *.safetensors"
             )
         config = read_config(folder)
-        found = find_shards(folder)
-        checkpoint = cls(folder, config, found.source, _open_shards(found, config))
+        found = open_shards(folder, lambda name: not _is_prediction_layer(name, config))
+        checkpoint = cls(folder, config, found)
+        del found
         try:
             yield checkpoint
         finally:
@@ -125,18 +126,6 @@ class Checkpoint:
             f"{self._shards[name].path}: tensor {name!r}: got {what} {got}, expected {expected}; "
             "use the config.json and the weights of one release"
         )
-
-
-def _open_shards(found: ShardMap, config: ModelConfig) -> dict[str, Shard]:
-    """Open the files of every tensor that the decoder could want, each file once."""
-    wanted = {name: path for name, path in found.files.items() if not _is_prediction_layer(name, config)}
-    opened = {path: Shard(path) for path in sorted(set(wanted.values()))}
-    for name, path in wanted.items():
-        if name not in opened[path].names:
-            raise CheckpointError(
-                f"{path}: tensor {name!r} is missing, though {found.source.name} places it here; download both again"
-            )
-    return {name: opened[path] for name, path in wanted.items()}
 
 
 def _is_prediction_layer(name: str, config: ModelConfig) -> bool:

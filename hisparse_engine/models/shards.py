@@ -6,7 +6,7 @@ Pickled weights (``*.bin``, ``*.pt``) are never opened: reading them can run cod
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -56,23 +56,35 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardMap:
-    """Where every tensor lies; ``source`` is the file that says so."""
+    """The open file of every wanted tensor, by name; ``source`` is the file that says which tensors there are."""
 
     source: Path
-    files: Mapping[str, Path]
+    shards: Mapping[str, Shard]
 
 
-def find_shards(folder: Path) -> ShardMap:
-    """Map tensor names to files, from the single file or else the index; ``CheckpointError`` when neither is there."""
+def open_shards(folder: Path, wanted: Callable[[str], bool]) -> ShardMap:
+    """Open the files that hold the tensors ``wanted`` names, each once; ``CheckpointError`` for any damage to them."""
     single, index = folder / SINGLE_FILE, folder / INDEX_FILE
     if single.exists():
-        return ShardMap(single, dict.fromkeys(Shard(single).names, single))
+        shard = Shard(single)
+        return ShardMap(single, {name: shard for name in shard.names if wanted(name)})
     if index.exists():
-        return ShardMap(index, _indexed_files(index))
+        places = {name: path for name, path in _indexed_files(index).items() if wanted(name)}
+        return ShardMap(index, _open_indexed(places, index))
     raise CheckpointError(
         f"{folder}: found neither {SINGLE_FILE} nor {INDEX_FILE}; give a folder with safetensors weights "
         "(pickled *.bin weights are not read: convert them with save_pretrained)"
     )
+
+
+def _open_indexed(places: Mapping[str, Path], index: Path) -> dict[str, Shard]:
+    opened = {path: Shard(path) for path in sorted(set(places.values()))}
+    for name, path in places.items():
+        if name not in opened[path].names:
+            raise CheckpointError(
+                f"{path}: tensor {name!r} is missing, though {index.name} places it here; download both again"
+            )
+    return {name: opened[path] for name, path in places.items()}
 
 
 def _indexed_files(index: Path) -> dict[str, Path]:
