@@ -52,6 +52,12 @@ def selectors(expr: str) -> list[Selector]:
     return [selector for selector in found if METRIC_NAME.fullmatch(selector.name)]
 
 
+def promql_blocks(markdown: str) -> list[str]:
+    """Return the queries of a runbook, one for each line of its promql blocks."""
+    blocks = re.findall(r"```promql\n(.*?)```", markdown, re.DOTALL)
+    return [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
 def exposed_names() -> set[str]:
     """Return every series name that an exporter of the catalogue can expose."""
     names = {metric.name for metric in catalogue.ALL}

@@ -11,7 +11,7 @@ from hisparse_dashboards.config import DEFAULT
 from hisparse_dashboards.queries import IDENTITY
 from hisparse_dashboards.rules import Alert
 
-from tests.support.dashboard_json import exposed_names, selectors
+from tests.support.dashboard_json import exposed_names, promql_blocks, selectors
 
 ROOT = Path(__file__).parents[3]
 RUNBOOKS = ROOT / "docs" / "runbooks"
@@ -51,10 +51,10 @@ def test_every_runbook_has_its_alert() -> None:
 
 @pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.stem)
 def test_runbook_queries_name_only_series_that_exist(path: Path) -> None:
-    blocks = re.findall(r"```promql\n(.*?)```", path.read_text(), re.DOTALL)
-    assert blocks, "a diagnosis needs queries"
-    for block in blocks:
-        names = {selector.name for selector in selectors(block)}
+    exprs = promql_blocks(path.read_text())
+    assert exprs, "a diagnosis needs queries"
+    for expr in exprs:
+        names = {selector.name for selector in selectors(expr)}
         assert names
         assert not names - exposed_names() - RECORDED - {"up"}
 
