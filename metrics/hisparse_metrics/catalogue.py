@@ -7,6 +7,7 @@ here; nothing else has to change for it to be stored, exported and documented.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Final
 
 from hisparse_metrics.metric import Kind, Label, Metric, Origin, Unit
@@ -365,10 +366,11 @@ PAGE: Final[tuple[Metric, ...]] = tuple(
 """The metrics that have cells in a stats page, in cell order: scalars, then histograms, each in file order."""
 
 
-def _page_hash() -> bytes:
-    facts = [(m.name, m.kind.value, [field for _, field in m.samples], m.buckets) for m in PAGE]
+def page_hash(metrics: Iterable[Metric]) -> bytes:
+    """Return 16 bytes that change exactly when the meaning of a page's cells changes; help texts do not count."""
+    facts = [(m.name, m.kind.value, [field for _, field in m.samples], m.buckets) for m in metrics]
     return hashlib.sha256(repr(facts).encode()).digest()[:16]
 
 
-CATALOGUE_HASH: Final[bytes] = _page_hash()
-"""16 bytes that change exactly when the meaning of a page's cells changes (help texts do not count)."""
+CATALOGUE_HASH: Final[bytes] = page_hash(PAGE)
+"""Two programs with the same hash agree on every cell of a stats page."""

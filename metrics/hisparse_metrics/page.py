@@ -6,6 +6,7 @@ writer: a reader who gets the lock knows that the writer is gone.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import weakref
@@ -86,10 +87,11 @@ class PageWriter:
         if unlink:
             with suppress(OSError):
                 self.path.unlink()
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
         self.let_go()
 
     def let_go(self) -> None:
-        """Drop file and mapping, each of which keeps the lock alive; touches no file name."""
+        """Drop file and mapping, each of which keeps the lock alive; what a forked child does."""
         _LIVE.discard(self)
         fd, self._fd = self._fd, -1
         for view in (self._sequence, *self._slots, self._page):
