@@ -2,16 +2,23 @@
 
 For tests of what comes after the recorder. Every figure of step ``n`` is a plain function of ``n``, so that a test can
 say what a query must return.
+
+    python -m tests.support.fake_engine STATS_DIR PORT     steps, logs every step to stdout, serves /metrics
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hisparse_metrics.collector import PageCollector
+from hisparse_metrics.decode_logger import DecodeLogger
+from hisparse_metrics.exporter import Exporter
+from hisparse_metrics.page_folder import PageFolder
 from hisparse_metrics.recorder import Recorder
 from hisparse_metrics.stats import Duration, EngineIdentity, Levels, StepStats, Totals
 
@@ -85,3 +92,21 @@ def stepping(stats_dir: Path, identity: EngineIdentity, interval: float = 0.02) 
     finally:
         stop.set()
         thread.join()
+
+
+def main(stats_dir: Path, port: int) -> None:
+    """Step until the process is terminated."""
+    exporter = Exporter(PageCollector(PageFolder(stats_dir)), port=port)
+    logger = DecodeLogger(lambda line: print(line, flush=True), interval=1)
+    with Recorder(stats_dir, EngineIdentity(model_name="tiny")) as recorder, exporter:
+        n = 0
+        while True:
+            n += 1
+            step = busy_step(n, time.time())
+            recorder.publish(step)
+            logger.maybe_log(step)
+            time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
