@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import torch
 
-MAX_TEMPORARY_ELEMENTS = 1 << 21
-"""Bound on the float32 temporaries (8 MiB each): weights never exist twice in full."""
+MAX_TEMPORARY_ELEMENTS = 1 << 20
+"""Bound on the float32 temporaries (4 MiB each): weights never exist twice in full."""
 
 
 def scale_shape(shape: tuple[int, int], block_shape: tuple[int, int]) -> tuple[int, int]:
@@ -30,6 +30,12 @@ def dequantise_into(
     for row in range(0, rows, step):
         values = weight[row : row + step].to(out.device).float()
         scales = scale_inv[row // block_rows : -(-(row + step) // block_rows)].to(out.device).float()
-        scales = scales.repeat_interleave(block_columns, dim=1)[:, :columns]
-        values *= scales.repeat_interleave(block_rows, dim=0)[: values.shape[0]]
+        _scale_rows(values, scales.repeat_interleave(block_columns, dim=1)[:, :columns], block_rows)
         out[row : row + step].copy_(values)
+
+
+def _scale_rows(values: torch.Tensor, scales: torch.Tensor, block_rows: int) -> None:
+    """Multiply [rows, columns] in place; row ``i`` of ``scales`` is for ``block_rows`` rows, the last may have fewer."""
+    whole = values.shape[0] // block_rows
+    values[: whole * block_rows].view(whole, block_rows, values.shape[1]).mul_(scales[:whole, None])
+    values[whole * block_rows :].mul_(scales[whole:])
