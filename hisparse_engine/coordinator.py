@@ -157,7 +157,7 @@ class HiSparseCoordinator:
 
     def is_staged(self, seat: Seat) -> bool:
         """Whether the prompt's device→host copies are done."""
-        return seat.staged is None or bool(seat.staged.query())
+        return seat.staged is None or bool(seat.staged.query())  # type: ignore[no-untyped-call]
 
     def _seat_prompt(self, layer: int, seat: Seat, rows: torch.Tensor) -> None:
         count = min(seat.length, seat.device.size)
@@ -226,7 +226,10 @@ class HiSparseCoordinator:
     def end_step(self) -> None:
         """Start the backup of the new rows of all layers in one copy, and verify a sample when it is due."""
         step, self._step = self._current, None
-        rows = [self.device_rows(l)[step.newest[group]] for l, group in enumerate(self.layout.group_of_layer)]
+        rows = [
+            self.device_rows(layer)[step.newest[group]]
+            for layer, group in enumerate(self.layout.group_of_layer)
+        ]
         home = np.array([seat.host.slots[seat.length - 1] for seat in step.seats], dtype=np.int64)
         self._backup = Backup.start(torch.stack(rows), home)
         if self._torch_device.type == "cpu":  # nothing to overlap with
@@ -265,9 +268,7 @@ class HiSparseCoordinator:
                 copies.append(self.residency.replace(group, buffer, np.unique(missing), self._clock))
                 found = self.residency.device_slot_of[group, home]
             slots[row, valid[row]] = found
-        return _Plan(
-            torch.from_numpy(slots).to(self._torch_device), tuple(copies), int(valid.sum()), misses
-        )
+        return _Plan(torch.from_numpy(slots).to(self._torch_device), tuple(copies), int(valid.sum()), misses)
 
     def _copy_in(self, layer: int, copies: Copies) -> None:
         rows = self.host_pool.rows[layer].index_select(0, torch.from_numpy(copies.host_slots))
@@ -289,7 +290,7 @@ class HiSparseCoordinator:
     # ---- what observers and tests ask ------------------------------------------------------------------------
 
     def get_token_stats(self) -> HiSparseTokenStats:
-        """Used slots (capacity − available) and usage of both tiers; usage is 0.0 where the capacity is 0."""
+        """Return used slots (capacity − available) and usage of both tiers; usage is 0.0 where the capacity is 0."""
         device, host = self.device_pool, self.host_pool
         return HiSparseTokenStats(
             device_tokens=device.capacity - device.num_available,

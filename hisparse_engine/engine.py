@@ -20,7 +20,7 @@ from hisparse_engine.resident import ResidentCoordinator
 from hisparse_engine.sampling import sample
 from hisparse_engine.scheduler import Chunk, Scheduler
 from hisparse_engine.totals import EngineTotals
-from hisparse_metrics.stats import Duration, Levels, StepStats
+from hisparse_metrics.stats import Duration, HiSparseTokenStats, Levels, StepStats
 
 Observer = Callable[[StepStats], None]
 
@@ -59,7 +59,10 @@ class Engine:
         self._clock = clock
         self._ids = itertools.count()
         self._num_steps = 0
+        self.peak = HiSparseTokenStats(0, 0.0, 0, 0.0)
+        """The highest use of both tiers so far, seen before a step frees what it finished."""
         self._durations: list[Duration] = []
+        self._ended: list[tuple[Request, Outcome]] = []
         self._finished: list[Request] = []
 
     # ---- the step --------------------------------------------------------------------------------------------
@@ -72,6 +75,8 @@ class Engine:
             self._prefill(chunk)
         if batch.decode:
             self._decode(batch.decode)
+        self.peak = _elementwise_max(self.peak, self.coordinator.get_token_stats())
+        self._finish_ended()
         self._num_steps += 1
         self._audit_when_due()
         self._publish()
@@ -111,7 +116,7 @@ class Engine:
             request.output.append(token)
             outcome = self._outcome(request, token)
             if outcome is not None:
-                self._finish(request, outcome)
+                self._ended.append((request, outcome))
 
     def _outcome(self, request: Request, token: int) -> Outcome | None:
         if not request.params.ignore_eos and token in self.model.config.eos_token_ids:
@@ -178,6 +183,11 @@ class Engine:
         self._durations.append(Duration("request_duration_seconds", self._clock() - request.arrived))
         self._finished.append(request)
 
+    def _finish_ended(self) -> None:
+        for request, outcome in self._ended:
+            self._finish(request, outcome)
+        self._ended.clear()
+
     def _take_finished(self) -> list[Request]:
         finished, self._finished = self._finished, []
         return finished
@@ -241,3 +251,12 @@ def make_coordinator(
     if config.mode == "resident":
         return ResidentCoordinator(layout, sizes, dtype=dtype, device=device)
     return HiSparseCoordinator(layout, sizes, dtype=dtype, device=device, verify_every=config.verify_every)
+
+
+def _elementwise_max(a: HiSparseTokenStats, b: HiSparseTokenStats) -> HiSparseTokenStats:
+    return HiSparseTokenStats(
+        max(a.device_tokens, b.device_tokens),
+        max(a.device_token_usage, b.device_token_usage),
+        max(a.host_tokens, b.host_tokens),
+        max(a.host_token_usage, b.host_token_usage),
+    )

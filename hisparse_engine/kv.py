@@ -141,7 +141,7 @@ class KVCoordinator(Protocol):
         """Take every slot of a request back, at whatever stage it is."""
 
     def get_token_stats(self) -> HiSparseTokenStats:
-        """Used slots and usage of both tiers."""
+        """Return used slots and usage of both tiers."""
 
     @property
     def host_tokens_reserved(self) -> int:

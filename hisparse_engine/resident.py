@@ -70,12 +70,12 @@ class ResidentCoordinator:
         self.device_pool.use(seat.device, seat.length)
         self.index_keys.pool.use(seat.index, seat.length)
 
-    def write_prompt(self, layer: int, seat: Seat, rows: torch.Tensor, *, last: bool) -> torch.Tensor:  # noqa: ARG002
+    def write_prompt(self, layer: int, seat: Seat, rows: torch.Tensor, *, last: bool) -> torch.Tensor:
         """Write a chunk's rows and return all rows so far."""
         self.device_pool.write(layer, seat.device, seat.length - len(rows), rows)
         return self.device_pool.read(layer, seat.device, seat.length)
 
-    def is_staged(self, seat: Seat) -> bool:  # noqa: ARG002
+    def is_staged(self, seat: Seat) -> bool:
         """Nothing to stage: the device is the only tier."""
         return True
 
@@ -90,7 +90,7 @@ class ResidentCoordinator:
         slots = torch.tensor([seat.device.slots[seat.length - 1] for seat in self._current])
         self.device_rows(layer).index_copy_(0, slots.to(self._torch_device), rows)
 
-    def swap_in(self, layer: int, positions: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+    def swap_in(self, layer: int, positions: torch.Tensor) -> torch.Tensor:
         """Return where ``positions [batch, k]`` sit; nothing moves. -1 entries return a slot in range."""
         starts = [seat.device.start for seat in self._current]
         if None not in starts:
@@ -114,7 +114,7 @@ class ResidentCoordinator:
         return self._seats
 
     def get_token_stats(self) -> HiSparseTokenStats:
-        """Used slots and usage of the device pool; the host tier does not exist and reads 0."""
+        """Return used slots and usage of the device pool; the host tier does not exist and reads 0."""
         used, capacity = self.device_pool.num_used, self.device_pool.capacity
         return HiSparseTokenStats(used, usage(used, capacity), 0, 0.0)
 

@@ -38,6 +38,6 @@ def record_event(device: torch.device) -> torch.cuda.Event | None:
     """Mark this point of the current stream; None on a device that has no streams."""
     if device.type != "cuda":
         return None
-    event = torch.cuda.Event()
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record(torch.cuda.current_stream(device))
     return event

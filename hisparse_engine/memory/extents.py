@@ -30,7 +30,9 @@ class ExtentAllocator:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._free: list[Extent] = [Extent(0, capacity)] if capacity else []  # sorted by start, never adjacent
+        self._free: list[Extent] = (
+            [Extent(0, capacity)] if capacity else []
+        )  # sorted by start, never adjacent
         self._num_free = capacity
 
     @property

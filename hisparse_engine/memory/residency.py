@@ -98,5 +98,7 @@ class ResidencyMap:
         # With every slot wanted there is nothing to order.
         picked = np.arange(len(buffer)) if count == len(buffer) else np.argpartition(ages, count)[:count]
         if count > len(buffer) or bool((ages[picked] >= now).any()):
-            raise InvariantError(f"{count} rows to seat do not fit the cold slots of a buffer of {len(buffer)}")
+            raise InvariantError(
+                f"{count} rows to seat do not fit the cold slots of a buffer of {len(buffer)}"
+            )
         return buffer[picked]

@@ -72,7 +72,7 @@ class LatentAttention:
         self.indexer = Indexer(weights.at("indexer"), c) if c.runs_indexer(layer) else None
 
     def _read_up_projections(self, weights: WeightReader) -> tuple[torch.Tensor, torch.Tensor]:
-        """Views ``[heads, nope, latent]`` and ``[heads, latent, v]`` of kv_b_proj."""
+        """Return views ``[heads, nope, latent]`` and ``[heads, latent, v]`` of kv_b_proj."""
         c = self._config
         per_head = c.qk_nope_head_dim + c.v_head_dim
         kv_b = weights.read("kv_b_proj.weight", c.num_attention_heads * per_head, c.kv_lora_rank)
@@ -94,13 +94,14 @@ class LatentAttention:
     def _query(self, q_latent: torch.Tensor, angles: Angles) -> torch.Tensor:
         c = self._config
         query = F.linear(q_latent, self.q_b).view(-1, c.num_attention_heads, c.qk_head_dim)
-        nope, rope = query.split((c.qk_nope_head_dim, c.qk_rope_head_dim), dim=-1)
+        nope, rope = query[..., : c.qk_nope_head_dim], query[..., c.qk_nope_head_dim :]
         absorbed = torch.bmm(nope.transpose(0, 1), self.key_up).transpose(0, 1)
         return torch.cat((absorbed, rotate(rope, *angles, interleaved=True)), dim=-1)
 
     def _row(self, x: torch.Tensor, angles: Angles) -> torch.Tensor:
         c = self._config
-        latent, rope = F.linear(x, self.kv_a, self.kv_a_bias).split((c.kv_lora_rank, c.qk_rope_head_dim), -1)
+        both = F.linear(x, self.kv_a, self.kv_a_bias)
+        latent, rope = both[:, : c.kv_lora_rank], both[:, c.kv_lora_rank :]
         turned = rotate(rope.unsqueeze(1), *angles, interleaved=True).squeeze(1)
         return torch.cat((rms_norm(latent, self.kv_a_norm, LATENT_NORM_EPS), turned), dim=-1)
 

@@ -54,6 +54,6 @@ def _ramp_down(config: RopeConfig, dim: int) -> torch.Tensor:
 
 
 def _correction_dim(config: RopeConfig, dim: int, rotations: float) -> float:
-    """The dimension that turns ``rotations`` times over the original context."""
+    """Return the dimension that turns ``rotations`` times over the original context."""
     context = config.original_max_position_embeddings
     return dim * math.log(context / (rotations * 2 * math.pi)) / (2 * math.log(config.theta))
