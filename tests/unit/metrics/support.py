@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from hisparse_metrics import catalogue
 from hisparse_metrics.collector import PageCollector
 from hisparse_metrics.metric import Kind
 from hisparse_metrics.page_folder import PageFolder
 from hisparse_metrics.recorder import Recorder
 from hisparse_metrics.stats import Duration, EngineIdentity, Levels, StepStats, Totals
-from prometheus_client import CollectorRegistry
 
 IDENTITY = EngineIdentity(
     engine_name="test", model_name="tiny", version="1.2.3", mode="hierarchical", device="cpu", dtype="float32"

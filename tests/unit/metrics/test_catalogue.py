@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from hisparse_metrics import catalogue
 from hisparse_metrics.metric import Kind, Metric, Origin
 from hisparse_metrics.stats import Levels, Totals

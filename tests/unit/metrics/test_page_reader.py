@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from hisparse_metrics.page import PageWriter
 from hisparse_metrics.page_layout import BODY, HEADER, PageError, PageHeader, PageLayout, encode_header
 from hisparse_metrics.page_reader import read_page
-
 from tests.unit.metrics.support import IDENTITY
 
 LAYOUT = PageLayout()

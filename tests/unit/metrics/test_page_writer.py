@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from hisparse_metrics.page import PageWriter
 from hisparse_metrics.page_claim import PageInUseError, page_file_name
 from hisparse_metrics.page_reader import PageReader, read_page
 from hisparse_metrics.stats import EngineIdentity
 from hisparse_metrics.stats_dir import StatsDirError
-
 from tests.unit.metrics.support import IDENTITY
 
 

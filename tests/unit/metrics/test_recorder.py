@@ -4,12 +4,12 @@ import math
 from pathlib import Path
 
 import pytest
+
 from hisparse_metrics import catalogue
 from hisparse_metrics.cells import HISTOGRAM_SPANS, SCALAR_INDEX
 from hisparse_metrics.page_reader import read_page
 from hisparse_metrics.recorder import Recorder
 from hisparse_metrics.stats import Duration, Levels, StepStats, Totals
-
 from tests.unit.metrics.support import HISTOGRAM_FIELDS, IDENTITY, make_step
 
 

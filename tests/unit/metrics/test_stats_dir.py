@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from hisparse_metrics import stats_dir
 from hisparse_metrics.stats_dir import StatsDirError, default_stats_dir, prepare_stats_dir
 
