@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib
+from typing import Any
 
 import click
 
@@ -10,41 +11,65 @@ from hisparse_engine import __version__
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
+_COMMANDS = {
+    "demo": (
+        "hisparse_engine.commands.demo",
+        "Run a small model on this machine, with metrics and decode logs.",
+    ),
+    "exporter": (
+        "hisparse_engine.commands.exporter",
+        "Serve every engine's metrics on this machine to Prometheus.",
+    ),
+    "generate": (
+        "hisparse_engine.commands.generate",
+        "Decode prompts with a checkpoint and print the result.",
+    ),
+}
 
-@click.group(context_settings=_CONTEXT)
+_ENGINE_PACKAGES = frozenset({"torch", "numpy", "pydantic", "rich", "safetensors", "tokenizers"})
+
+
+class _LazyGroup(click.Group):
+    """Loads a command's module when it is asked for; turns a person's mistakes into one line and exit code 1."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command = importlib.import_module(_COMMANDS[name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in sorted(_COMMANDS.items())])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            message = _explain(error)
+            if message is None:
+                raise
+            raise click.ClickException(message) from None
+
+
+def _explain(error: Exception) -> str | None:
+    """Return the line to print for an error that a person can mend, else None."""
+    if isinstance(error, ModuleNotFoundError) and error.name in _ENGINE_PACKAGES:
+        return f"{error.name} is not installed: this command needs the engine; run: pip install 'hisparse[engine]'"
+    from hisparse_engine.errors import HiSparseError
+    from hisparse_metrics.exporter import ExporterError
+    from hisparse_metrics.page_claim import PageInUseError
+    from hisparse_metrics.stats_dir import StatsDirError
+
+    known = (HiSparseError, ExporterError, PageInUseError, StatsDirError)
+    return str(error) if isinstance(error, known) else None
+
+
+@click.group(cls=_LazyGroup, context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="hisparse")
 def main() -> None:
     """Decode with a two-tier KV cache, and see where every token is."""
-
-
-@main.command()
-@click.option(
-    "--stats-dir",
-    type=click.Path(path_type=Path),
-    help="Folder with the stats pages.  [default: $HISPARSE_STATS_DIR, else this user's folder in /dev/shm]",
-)
-@click.option(
-    "--listen", default="127.0.0.1:9477", show_default=True, help="HOST:PORT to serve on; port 0: any."
-)
-@click.option(
-    "--retention",
-    default=3600.0,
-    show_default=True,
-    type=click.FloatRange(min=0),
-    help="Seconds for which a dead engine is still reported, with up 0 and its last counters.",
-)
-def exporter(stats_dir: Path | None, listen: str, retention: float) -> None:
-    """Serve the metrics of every engine on this machine to Prometheus, until Ctrl-C.
-
-    \b
-    hisparse exporter
-    hisparse exporter --stats-dir /dev/shm/hisparse --listen 0.0.0.0:9477
-    hisparse exporter --listen '[::1]:0'
-    """  # noqa: D301 - click wants the character, not the escape
-    from hisparse_metrics.exporter import ExporterError, serve_pages
-    from hisparse_metrics.stats_dir import default_stats_dir
-
-    try:
-        serve_pages(stats_dir or default_stats_dir(), listen, retention, click.echo)
-    except ExporterError as error:
-        raise click.ClickException(str(error)) from None

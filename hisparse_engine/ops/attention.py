@@ -63,7 +63,9 @@ def _masked_attention(
     query: torch.Tensor, rows: torch.Tensor, positions: torch.Tensor, scale: float, latent_dim: int
 ) -> torch.Tensor:
     hidden = torch.ones((len(query), len(rows) + 1), dtype=torch.bool, device=rows.device)
-    hidden.scatter_(1, positions.where(positions != MASKED, len(rows)), False)  # MASKED lands in a column to drop
+    hidden.scatter_(
+        1, positions.where(positions != MASKED, len(rows)), False
+    )  # MASKED lands in a column to drop
     scores = torch.matmul(query, rows.T).mul_(scale)
     scores.masked_fill_(hidden[:, None, :-1], float("-inf"))
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)

@@ -1,0 +1,20 @@
+"""From an open checkpoint to a model, with progress on a terminal."""
+
+from __future__ import annotations
+
+import torch
+
+from hisparse_engine.config import EngineConfig
+from hisparse_engine.models.checkpoint import Checkpoint
+from hisparse_engine.models.dsa import DsaModel, load_model
+from hisparse_engine.progress import progress_bar
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load(checkpoint: Checkpoint, config: EngineConfig) -> DsaModel:
+    """Load a checkpoint's weights in the configured dtype, onto the configured device."""
+    with progress_bar("Loading weights", unit="layers") as progress:
+        return load_model(
+            checkpoint, dtype=DTYPES[config.dtype], device=torch.device(config.device), progress=progress
+        )
