@@ -15,6 +15,8 @@ from grafana_foundation_sdk.builders import timeseries as timeseries_builders
 from grafana_foundation_sdk.models import common, dashboard
 
 from hisparse_dashboards import palette
+from hisparse_dashboards.queries import DASHBOARD
+from hisparse_metrics.metric import Metric
 
 DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 NO_DATA = "no data"
@@ -124,6 +126,15 @@ def bounded(panel: timeseries_builders.Panel, steps: Sequence[Step] = ()) -> tim
     plain = [Step(s.value, s.color if s.color != palette.GOOD else "transparent") for s in steps]
     style = common_builders.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.DASHED)
     return panel.thresholds(_thresholds(plain)).thresholds_style(style)
+
+
+def quantiles(title: str, description: str, metric: Metric) -> timeseries_builders.Panel:
+    """Return p50, p95 and p99 of a duration, in the same three colours everywhere."""
+    lines = [
+        Line(DASHBOARD.quantile(q, metric), f"p{q * 100:.0f}", color)
+        for q, color in palette.QUANTILES.items()
+    ]
+    return curves(title, description, palette.SECONDS, lines)
 
 
 def _target(line: Line, index: int) -> prometheus.Dataquery:

@@ -6,12 +6,11 @@ series carry another value of the ``engine`` label, and nothing that reads the v
 
 from __future__ import annotations
 
-from hisparse_metrics import catalogue as m
-from hisparse_metrics.metric import Metric
-
 from hisparse_dashboards.config import Config
 from hisparse_dashboards.queries import IDENTITY, everything, ratio, recorded, where
 from hisparse_dashboards.rules import Recording
+from hisparse_metrics import catalogue as m
+from hisparse_metrics.metric import Metric
 
 DEVICE_USED = recorded("device_used", "tokens")
 DEVICE_CAPACITY = recorded("device_capacity", "tokens")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import dashboard
-from hisparse_metrics import catalogue
 
 from hisparse_dashboards.panels import DATASOURCE
 from hisparse_dashboards.queries import IDENTITY
+from hisparse_metrics import catalogue
 
 LABELS = {
     "job": "Job",

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from hisparse_metrics import catalogue
 from hisparse_metrics.collector import PageCollector
 from hisparse_metrics.exporter import Exporter
 from hisparse_metrics.page_folder import PageFolder
 from hisparse_metrics.recorder import Recorder
 from hisparse_metrics.stats import EngineIdentity
-
 from tests.support import fake_engine
 from tests.support.dashboard_json import Query, filled_in, promql_blocks, queries
 from tests.support.programs import promtool

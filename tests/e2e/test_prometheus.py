@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
 from hisparse_metrics import catalogue
 from hisparse_metrics.decode_log import DecodeRecord, parse
 from hisparse_metrics.metric import Metric
-
 from tests.support.programs import promtool
 from tests.support.prometheus import PrometheusServer, free_port
 

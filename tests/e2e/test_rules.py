@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
+
 from hisparse_dashboards import alerts
 from hisparse_dashboards.config import DEFAULT
-
 from tests.support.programs import promtool
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"

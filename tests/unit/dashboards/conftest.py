@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from hisparse_dashboards import layout, overview
 from hisparse_dashboards.config import DEFAULT
 

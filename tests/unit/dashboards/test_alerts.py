@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+
 from hisparse_dashboards import alerts, recording
 from hisparse_dashboards.config import DEFAULT
 from hisparse_dashboards.queries import IDENTITY
 from hisparse_dashboards.rules import Alert
-
 from tests.support.dashboard_json import exposed_names, promql_blocks, selectors
 
 ROOT = Path(__file__).parents[3]

@@ -6,9 +6,9 @@ import re
 
 import pytest
 from grafana_foundation_sdk.models import units
+
 from hisparse_metrics import catalogue
 from hisparse_metrics.metric import Kind
-
 from tests.support.dashboard_json import Json, data_panels, exposed_names, queries, selectors
 
 GRAFANA_UNITS = {value for name, value in vars(units).items() if isinstance(value, str) and name[0].isupper()}

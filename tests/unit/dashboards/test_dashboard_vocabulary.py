@@ -7,7 +7,6 @@ from typing import Any
 
 from hisparse_dashboards import layout, overview, palette
 from hisparse_dashboards.config import DEFAULT, Thresholds
-
 from tests.support.dashboard_json import Json, data_panels
 
 

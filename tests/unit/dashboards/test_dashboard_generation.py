@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from hisparse_dashboards import generate
 from hisparse_dashboards.__main__ import main
 from hisparse_dashboards.config import Thresholds

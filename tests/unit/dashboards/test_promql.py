@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from hisparse_dashboards import queries
 from hisparse_dashboards.queries import DASHBOARD, everything
 from hisparse_metrics import catalogue as m
