@@ -34,7 +34,8 @@ class HiSparseConfig(_Frozen):
     """The two tiers. Sizes are in tokens; ``None`` derives a size (see :meth:`resolve`)."""
 
     device_buffer_size: Size | None = None
-    """Hot buffer of one request, without the newest token's slot. Default: twice the model's top-k."""
+    """Hot buffer of one request, without the newest token's slot. Default: twice the model's top-k, as far as the
+    device pool has room for one."""
     device_tokens: Size | None = None
     """Device pool. Default: a full hot buffer for each of ``max_running_requests``."""
     host_tokens: Size | None = None
@@ -44,7 +45,7 @@ class HiSparseConfig(_Frozen):
 
     def resolve(self, *, mode: Mode, top_k: int, max_running_requests: int) -> PoolSizes:
         """Fill in what was left open; :class:`ConfigError` when the buffer cannot hold one step's top-k."""
-        buffer = self.device_buffer_size or 2 * top_k
+        buffer = self.device_buffer_size or self._default_buffer(top_k)
         if mode == "hierarchical" and buffer < top_k:
             raise ConfigError(
                 f"device_buffer_size: {buffer} is smaller than the model's index_topk {top_k}, and a step attends that "
@@ -59,6 +60,12 @@ class HiSparseConfig(_Frozen):
             index_tokens=self.index_tokens or held,
             device_buffer_size=buffer,
         )
+
+    def _default_buffer(self, top_k: int) -> int:
+        """Twice the top-k; less, down to the top-k, when a small device pool is asked for."""
+        if self.device_tokens is None:
+            return 2 * top_k
+        return max(top_k, min(2 * top_k, self.device_tokens - 1))
 
 
 class EngineConfig(_Frozen):

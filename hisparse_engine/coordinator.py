@@ -82,7 +82,7 @@ class HiSparseCoordinator:
         )
         self.residency = ResidencyMap(layout.num_groups, sizes.host_tokens, sizes.device_tokens)
         self._layers_per_group = np.bincount(layout.group_of_layer)
-        self._clock = 0
+        self._clock = 1  # 0 is the age of a slot that holds nothing
         self._step: _Step | None = None
         self._plans: dict[int, _Plan] = {}
         self._backup: Backup | None = None
@@ -96,9 +96,14 @@ class HiSparseCoordinator:
     def shortfall(self, max_tokens: int) -> Shortfall | None:
         """Say what a request of ``max_tokens`` rows could never get, even alone; None when it fits."""
         needs = (
-            Shortfall("host pool", max_tokens, self.sizes.host_tokens, "--host-tokens"),
-            Shortfall("device pool", self._hot_size(max_tokens), self.sizes.device_tokens, "--device-tokens"),
-            Shortfall("index keys", max_tokens, self.sizes.index_tokens, "--index-tokens"),
+            Shortfall("host pool", max_tokens, self.sizes.host_tokens, "raise --host-tokens"),
+            Shortfall(
+                "device pool",
+                self._hot_size(max_tokens),
+                self.sizes.device_tokens,
+                "raise --device-tokens, lower --device-buffer-size",
+            ),
+            Shortfall("index keys", max_tokens, self.sizes.index_tokens, "raise --index-tokens"),
         )
         return next((need for need in needs if need.needed > need.capacity), None)
 

@@ -174,7 +174,7 @@ class Engine:
         if need is not None:
             raise CapacityError(
                 f"the request (prompt {len(prompt)} + {request.params.max_new_tokens} new tokens) needs {need.needed} "
-                f"slots of the {need.resource}, which has {need.capacity} in all; raise {need.setting} or shorten it"
+                f"slots of the {need.resource}, which has {need.capacity} in all; {need.remedy}, or shorten it"
             )
 
     def _finish(self, request: Request, outcome: Outcome) -> None:

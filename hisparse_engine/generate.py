@@ -127,7 +127,7 @@ def fit_pools(
     """Size the pools that were left open so that requests of ``needs`` rows run side by side."""
     tiers = HiSparseConfig.parse(**tier_fields)
     resident = engine_fields.get("mode") == "resident"
-    hot = (tiers.device_buffer_size or 2 * top_k) + 1
+    hot = tiers.resolve(mode="resident", top_k=top_k, max_running_requests=1).device_buffer_size + 1
     device = sum(needs) if resident else sum(min(need, hot) for need in needs)
     filled = HiSparseConfig.parse(
         device_buffer_size=tiers.device_buffer_size,

@@ -89,7 +89,7 @@ class Shortfall(NamedTuple):
     resource: str
     needed: int
     capacity: int
-    setting: str
+    remedy: str
 
 
 class KVCoordinator(Protocol):

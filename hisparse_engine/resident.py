@@ -42,8 +42,8 @@ class ResidentCoordinator:
     def shortfall(self, max_tokens: int) -> Shortfall | None:
         """Say what a request of ``max_tokens`` rows could never get, even alone; None when it fits."""
         needs = (
-            Shortfall("device pool", max_tokens, self.sizes.device_tokens, "--device-tokens"),
-            Shortfall("index keys", max_tokens, self.sizes.index_tokens, "--index-tokens"),
+            Shortfall("device pool", max_tokens, self.sizes.device_tokens, "raise --device-tokens"),
+            Shortfall("index keys", max_tokens, self.sizes.index_tokens, "raise --index-tokens"),
         )
         return next((need for need in needs if need.needed > need.capacity), None)
 
