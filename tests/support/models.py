@@ -43,7 +43,7 @@ TINY: dict[str, Any] = {
     "v_head_dim": 32,
     "index_topk": TOP_K,
     "index_head_dim": 32,
-    "index_n_heads": 4,
+    "index_n_heads": 16,
     "max_position_embeddings": 512,
 }
 """Keys of a ``config.json``, fit for both architectures."""
