@@ -78,6 +78,8 @@ class EngineConfig(_Frozen):
     max_running_requests: Size = 64
     prefill_chunk_size: Size = 512
     """Prompt tokens computed in one step, over all requests in prefill."""
+    threads: Size | None = None
+    """CPU threads of the model. Default: PyTorch's own choice, one a core."""
     decode_log_interval: Size = 40
     log_format: LogFormat = "split"
     verify_every: Count = 0

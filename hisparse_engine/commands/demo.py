@@ -9,8 +9,11 @@ import click
 
 from hisparse_engine.commands.options import engine_options, split_settings
 
+# A small model leaves little to share out among threads, and lines should come often enough to watch.
+_DEFAULTS = {"decode_log_interval": 10, "prefill_chunk_size": 256, "threads": 1, "verify_every": 16}
 
-@click.command("demo")
+
+@click.command("demo", context_settings={"default_map": _DEFAULTS})
 @click.option(
     "--model",
     type=click.Path(path_type=Path),
@@ -39,7 +42,7 @@ from hisparse_engine.commands.options import engine_options, split_settings
 @click.option(
     "--prompt-tokens",
     type=click.IntRange(min=8),
-    default=4096,
+    default=2048,
     show_default=True,
     help="Longest prompt; lengths vary from a quarter of it.",
 )

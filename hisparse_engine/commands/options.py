@@ -67,6 +67,12 @@ _ENGINE_OPTIONS = (
         help="Prompt tokens computed in one step.",
     ),
     click.option(
+        "--threads",
+        type=int,
+        envvar="HISPARSE_THREADS",
+        help="CPU threads of the model.  [default: one a core]",
+    ),
+    click.option(
         "--verify-every",
         type=int,
         default=0,

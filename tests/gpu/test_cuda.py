@@ -1,0 +1,25 @@
+"""On a GPU, swapping rows in and out must not change one bit of what the model says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hisparse_engine.demo.checkpoint import ensure_demo_checkpoint
+from tests.gpu.equivalence import TOP_K, compare
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; this machine has none"),
+]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("buffer", [TOP_K, 1000])
+def test_hierarchical_equals_resident_bit_for_bit(tmp_path: Path, dtype: str, buffer: int) -> None:
+    result = compare(ensure_demo_checkpoint(tmp_path), dtype, buffer)
+    assert result.swap_in_misses > 0
+    assert (result.logits_different, result.tokens_equal, result.verify_mismatches) == (0, True, 0)
+    assert result.verify_checks > 0
