@@ -60,10 +60,10 @@ class Moment:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
-    """A process that steps, logs every step and serves /metrics. Replace its command to test another engine."""
+    """The engine in a process of its own: decodes, logs every step, serves /metrics."""
     port = free_port()
-    pages = tmp_path_factory.mktemp("pages")
-    command = [sys.executable, "-m", "tests.support.fake_engine", str(pages), str(port)]
+    pages, cache = tmp_path_factory.mktemp("pages"), tmp_path_factory.mktemp("cache")
+    command = [sys.executable, "-m", "tests.support.real_engine", str(pages), str(port), str(cache)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     running = RunningEngine(f"127.0.0.1:{port}")
     reader = threading.Thread(target=_read, args=(process, running.lines))
