@@ -11,7 +11,7 @@ ARGS    ?=
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  ARGS='...' is passed on by demo and test, THREADS=N sets the CPU threads of bench"
+	@echo "  ARGS='...' is passed on by demo, test and bench; THREADS=N sets the CPU threads of bench"
 
 $(READY): requirements.lock pyproject.toml
 	@.ci/venv
@@ -41,9 +41,9 @@ rules: $(READY)
 	    "$$promtool" check config deploy/prometheus/prometheus.yml; \
 	else echo "promtool: not checked, see the reason above"; fi
 
-bench: $(READY)  ## measure publishing and decoding: THREADS=2
-	OMP_NUM_THREADS=$(THREADS) $(PYTHON) -m pytest --quiet --benchmark-only benchmarks/bench_*.py
-	OMP_NUM_THREADS=$(THREADS) $(PYTHON) benchmarks/decode_vs_transformers.py $(ARGS)
+bench: $(READY)  ## measure publishing and decoding: THREADS=2 ARGS='--contexts 2048'
+	OMP_NUM_THREADS=$(THREADS) $(PYTHON) benchmarks/bench_publish.py
+	OMP_NUM_THREADS=$(THREADS) $(PYTHON) benchmarks/decode_vs_transformers.py --threads $(THREADS) $(ARGS)
 
 dashboards: $(READY)  ## write the dashboards and rules anew
 	@$(PYTHON) -m hisparse_dashboards
