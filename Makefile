@@ -4,6 +4,9 @@ PYTHON  := .venv/bin/python
 READY   := .venv/ready
 THREADS ?= $(shell nproc 2>/dev/null || echo 1)
 ARGS    ?=
+# On a terminal, gives the command a process group of its own: Ctrl-C then ends the command, and not make with it,
+# so that the exit code is the command's.
+FOREGROUND := bash -mc '"$$@"; exit $$?' bash
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -17,7 +20,7 @@ $(READY): requirements.lock pyproject.toml
 	@.ci/venv
 
 demo: $(READY)  ## serve a small model on this machine, and say where to look: ARGS='--duration 60'
-	@.venv/bin/hisparse demo $(ARGS)
+	@if [ -t 0 ]; then $(FOREGROUND) .venv/bin/hisparse demo $(ARGS); else .venv/bin/hisparse demo $(ARGS); fi
 
 test: $(READY)  ## run the tests: ARGS='-k page'
 	@$(PYTHON) -m pytest --quiet --durations=10 $(ARGS)
