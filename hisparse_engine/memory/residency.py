@@ -96,7 +96,7 @@ class ResidencyMap:
     def _coldest(self, group: int, buffer: Slots, count: int, now: int) -> Slots:
         ages = self.last_use[group, buffer]
         # With every slot wanted there is nothing to order.
-        picked = np.arange(len(buffer)) if count == len(buffer) else np.argpartition(ages, count)[:count]
+        picked = np.arange(len(buffer)) if count >= len(buffer) else np.argpartition(ages, count)[:count]
         if count > len(buffer) or bool((ages[picked] >= now).any()):
             raise InvariantError(
                 f"{count} rows to seat do not fit the cold slots of a buffer of {len(buffer)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import torch
@@ -76,7 +77,7 @@ steps = st.lists(st.just(Step()), max_size=8)
 arrivals = st.builds(lambda add, then: [add, *then], adds, steps)
 departures = st.builds(lambda which, then: [Abort(which), *then], st.integers(0, 9), steps)
 schedules = st.lists(arrivals | arrivals | departures, min_size=2, max_size=10).map(
-    lambda parts: sum(parts, [])
+    lambda parts: list(chain.from_iterable(parts))
 )
 
 
