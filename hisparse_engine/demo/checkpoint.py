@@ -69,6 +69,7 @@ def _recipe_hash() -> str:
     everything = [
         _FORMAT,
         recipe.SEED,
+        recipe.COMMON_DIRECTION,
         recipe.CONFIG,
         recipe.GENERATION_CONFIG,
         recipe.TOKENIZER_CONFIG,

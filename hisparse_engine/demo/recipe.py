@@ -67,6 +67,10 @@ TOKENIZER_CONFIG: dict[str, Any] = {
 }
 
 
+COMMON_DIRECTION = 3.0
+"""What all embeddings share, in standard deviations of what tells them apart."""
+
+
 def train_tokenizer(text: str) -> str:
     """Train a byte-level BPE of ``vocab_size`` tokens on ``text``; return its ``tokenizer.json``."""
     backend = Tokenizer(models.BPE())
@@ -89,6 +93,10 @@ def make_weights() -> dict[str, torch.Tensor]:
     """
     generator = np.random.default_rng(SEED)
     weights = {name: _draw(generator, name, shape) for name, shape in _shapes()}
+    # Hidden states of trained models share a strong common direction, so that one step's selection resembles the
+    # last one's; without it random weights would select at random and nothing would ever be hot.
+    common = generator.standard_normal(CONFIG["hidden_size"], dtype=np.float32)
+    weights["model.embed_tokens.weight"] += (COMMON_DIRECTION * torch.from_numpy(common)).bfloat16()
     # No end of text by chance: its logit is 0, and the largest of 4096 is not.
     weights["lm_head.weight"][END_OF_TEXT_ID] = 0
     return weights

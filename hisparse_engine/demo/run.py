@@ -32,7 +32,7 @@ from hisparse_metrics.recorder import Recorder
 from hisparse_metrics.stats import EngineIdentity
 from hisparse_metrics.stats_dir import default_stats_dir
 
-HOST_SHARE = 0.7
+HOST_SHARE = 0.6
 """The demo's host pool as a share of what all clients could ask for at once, so that it fills and some must wait."""
 
 
