@@ -67,7 +67,7 @@ TOKENIZER_CONFIG: dict[str, Any] = {
 }
 
 
-COMMON_DIRECTION = 3.0
+COMMON_DIRECTION = 2.0
 """What all embeddings share, in standard deviations of what tells them apart."""
 
 
