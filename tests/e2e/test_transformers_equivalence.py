@@ -7,13 +7,16 @@ apart than rounding errors; for the same reason the indexers have many heads, as
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from hisparse_engine.cli import main
 from hisparse_engine.models.dsa import DsaModel
 from hisparse_engine.request import Request, SamplingParams
 from tests.support.models import (
@@ -269,6 +272,27 @@ def test_larger_buffers_change_nothing_but_the_misses(reference: Reference) -> N
         assert_same(engine, requests, reference.answers)
         misses.append(engine.coordinator.counters.misses)
     assert misses[0] > misses[1] == 0
+
+
+@pytest.mark.parametrize("mode", ["hierarchical", "resident"])
+def test_hisparse_generate_prints_the_same_tokens(mode: str, reference: Reference) -> None:
+    prompts = [f"--prompt-ids={','.join(map(str, answer.prompt))}" for answer in reference.answers]
+    options = [
+        f"--mode={mode}",
+        f"--device-buffer-size={TOP_K}",
+        f"--max-new-tokens={NEW_TOKENS}",
+        "--ignore-eos",
+    ]
+    result = CliRunner().invoke(
+        main, ["generate", f"--model={reference.folder}", "--json", *options, *prompts]
+    )
+    assert result.exit_code == 0, result.stderr
+    printed = json.loads(result.stdout)
+    assert [one["token_ids"] for one in printed] == [answer.tokens for answer in reference.answers]
+    assert {one["mode"] for one in printed} == {mode}
+    stats = printed[0]["stats"]
+    assert stats["swap_in_hits"] + stats["swap_in_misses"] == stats["swap_in_lookups"]
+    assert (stats["swap_in_misses"] > 0) == (stats["host_tokens"] > 0) == (mode == "hierarchical")
 
 
 @pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[3]], ids=lambda shape: shape.name)
