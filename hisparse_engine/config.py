@@ -76,6 +76,10 @@ class EngineConfig(_Frozen):
     dtype: Literal["float32", "bfloat16"] = "float32"
     hisparse: HiSparseConfig = HiSparseConfig()
     max_running_requests: Size = 64
+    reserve: Literal["worst-case", "quantile"] = "worst-case"
+    """What admission promises a request: all it may need, or what most recent answers needed (with retraction)."""
+    reserve_quantile: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """The share of recent answers that the ``quantile`` promise covers."""
     prefill_chunk_size: Size = 512
     """Prompt tokens computed in one step, over all requests in prefill."""
     threads: Size | None = None

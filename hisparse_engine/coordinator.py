@@ -107,21 +107,30 @@ class HiSparseCoordinator:
         )
         return next((need for need in needs if need.needed > need.capacity), None)
 
-    def can_admit(self, max_tokens: int) -> bool:
-        """Whether all three resources can promise a request its worst case."""
-        return (
-            self.host_pool.num_unreserved >= max_tokens
-            and self.index_keys.pool.num_unreserved >= max_tokens
-            and self.device_pool.num_unreserved >= self._hot_size(max_tokens)
+    def can_admit(self, max_tokens: int, promised: int | None = None) -> bool:
+        """Whether ``promised`` rows' host and index slots (default: all) and a whole hot buffer are free."""
+        return self._has_free(promised or max_tokens) and (
+            self.device_pool.num_unreserved >= self._hot_size(max_tokens)
         )
 
-    def admit(self, max_tokens: int) -> Seat:
-        """Reserve host slots and index slots for every row, and a hot buffer on the device."""
+    def admit(self, max_tokens: int, promised: int | None = None) -> Seat:
+        """Reserve host and index slots for ``promised`` rows, and the hot buffer that ``max_tokens`` call for."""
         return Seat(
             device=self.device_pool.reserve(self._hot_size(max_tokens)),
-            host=self.host_pool.reserve(max_tokens),
-            index=self.index_keys.pool.reserve(max_tokens),
+            host=self.host_pool.reserve(promised or max_tokens),
+            index=self.index_keys.pool.reserve(promised or max_tokens),
         )
+
+    def extend(self, seat: Seat, num_tokens: int) -> bool:
+        """Promise a seat more host and index slots; its hot buffer has its final size already."""
+        if not self._has_free(num_tokens):
+            return False
+        self.host_pool.extend(seat.host, num_tokens)
+        self.index_keys.pool.extend(seat.index, num_tokens)
+        return True
+
+    def _has_free(self, num_tokens: int) -> bool:
+        return min(self.host_pool.num_unreserved, self.index_keys.pool.num_unreserved) >= num_tokens
 
     def release(self, seat: Seat) -> None:
         """Take every slot of a request back; its pending backup is finished first."""

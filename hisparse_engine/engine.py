@@ -16,6 +16,7 @@ from hisparse_engine.kv import KVCoordinator, KVLayout, PoolSizes
 from hisparse_engine.models.dsa import DsaModel
 from hisparse_engine.passes import DecodePass, PrefillPass
 from hisparse_engine.request import Outcome, Request, RequestError, SamplingParams, Status
+from hisparse_engine.reservation import make_reservation
 from hisparse_engine.resident import ResidentCoordinator
 from hisparse_engine.sampling import sample
 from hisparse_engine.scheduler import Chunk, Scheduler
@@ -53,6 +54,7 @@ class Engine:
             self.coordinator,
             max_running=config.max_running_requests,
             prefill_chunk_size=config.prefill_chunk_size,
+            reservation=make_reservation(config.reserve, config.reserve_quantile),
         )
         self.totals = EngineTotals()
         self._observers = tuple(observers)
@@ -84,16 +86,20 @@ class Engine:
 
     def _prefill(self, chunk: Chunk) -> None:
         request, seat, last = chunk.request, chunk.request.held_seat, chunk.last
-        tokens = request.prompt[request.num_computed : request.num_computed + chunk.num_tokens]
+        tokens = request.context[request.num_computed : request.num_computed + chunk.num_tokens]
         self.coordinator.begin_chunk(seat, len(tokens))
         config, device, length = self.model.config, self.model.device, len(request.prompt)
-        view = PrefillPass(self.coordinator, seat, len(tokens), length, config, self.layout, device)
+        view = PrefillPass(
+            self.coordinator, seat, len(tokens), length, config, self.layout, device, last=last
+        )
         hidden = self.model.forward(self._tensor(tokens), view)
         request.num_computed += len(tokens)
-        self.totals.prompt_tokens += len(tokens)
+        if request.num_retractions == 0:  # what a resumed request computes again is counted once
+            self.totals.prompt_tokens += len(tokens)
         if last:
             request.status = Status.STAGING
-            self._append_tokens(self.model.logits(hidden[-1:]), [request])
+            if not request.output:
+                self._append_tokens(self.model.logits(hidden[-1:]), [request])
 
     def _decode(self, requests: Sequence[Request]) -> None:
         started = self._clock()
@@ -216,7 +222,7 @@ class Engine:
             timestamp=time.time(),
             is_hisparse=self.config.mode == "hierarchical",
             levels=self.levels(),
-            totals=self.totals.snapshot(self.coordinator.counters),
+            totals=self.totals.snapshot(self.coordinator.counters, self.scheduler.num_retractions),
             durations=tuple(self._durations),
         )
         self._durations.clear()

@@ -67,6 +67,11 @@ class Seat:
     length: int = 0
     staged: torch.cuda.Event | None = None
 
+    @property
+    def promised(self) -> int:
+        """How many rows the seat may hold before it has to be extended."""
+        return self.index.size
+
 
 @dataclass
 class SwapCounters:
@@ -104,11 +109,14 @@ class KVCoordinator(Protocol):
     def shortfall(self, max_tokens: int) -> Shortfall | None:
         """Say what a request of ``max_tokens`` rows could never get, even alone; None when it fits."""
 
-    def can_admit(self, max_tokens: int) -> bool:
-        """Whether the free slots can be promised to a request that may grow to ``max_tokens`` rows."""
+    def can_admit(self, max_tokens: int, promised: int | None = None) -> bool:
+        """Whether ``promised`` of the ``max_tokens`` rows (default: all) that a request may need can be reserved."""
 
-    def admit(self, max_tokens: int) -> Seat:
-        """Reserve what a request may come to need."""
+    def admit(self, max_tokens: int, promised: int | None = None) -> Seat:
+        """Reserve slots for ``promised`` rows (default: all) of a request that may grow to ``max_tokens``."""
+
+    def extend(self, seat: Seat, num_tokens: int) -> bool:
+        """Promise a seat ``num_tokens`` more rows; False, and nothing changes, when they are not free."""
 
     def begin_chunk(self, seat: Seat, num_tokens: int) -> None:
         """Give a prompt chunk's tokens their slots; ``seat.length`` grows by ``num_tokens``."""

@@ -70,10 +70,16 @@ class PrefillPass:
         config: ModelConfig,
         layout: KVLayout,
         device: torch.device,
+        *,
+        last: bool,
     ) -> None:
-        """Call after ``coordinator.begin_chunk(seat, num_tokens)``."""
+        """Call after ``coordinator.begin_chunk(seat, num_tokens)``; ``last`` marks the final chunk.
+
+        Tokens from ``prompt_length`` on were generated before a retraction and are computed again.
+        """
         self._coordinator, self._seat, self._config, self._layout = coordinator, seat, config, layout
         self._start, self._prompt_length = seat.length - num_tokens, prompt_length
+        self._last = last
         self.positions = torch.arange(self._start, seat.length, device=device)
 
     def select(
@@ -95,8 +101,7 @@ class PrefillPass:
         self, layer: int, query: torch.Tensor, row: torch.Tensor, positions: torch.Tensor
     ) -> torch.Tensor:
         """Store the chunk's rows, get all rows so far, and attend the selected ones."""
-        last = self._seat.length == self._prompt_length
-        rows = self._coordinator.write_prompt(layer, self._seat, row, last=last)
+        rows = self._coordinator.write_prompt(layer, self._seat, row, last=self._last)
         return prefill_attention(
             query,
             rows,

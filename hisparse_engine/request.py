@@ -69,7 +69,8 @@ class Request:
     outcome: Outcome | None = None
     error: str | None = None
     seat: Seat | None = None
-    num_computed: int = 0  # prompt tokens whose rows exist
+    num_computed: int = 0  # tokens of ``context`` whose rows exist
+    num_retractions: int = 0
     output: list[int] = field(default_factory=list)
     last_token_time: float | None = None
     _generator: torch.Generator | None = field(default=None, repr=False)
@@ -78,6 +79,11 @@ class Request:
     def max_tokens(self) -> int:
         """KV rows that the request may come to need: the last new token never gets one."""
         return len(self.prompt) + self.params.max_new_tokens - 1
+
+    @property
+    def context(self) -> tuple[int, ...]:
+        """Tokens whose rows must exist before the next decode step: the prompt, and what it generated if it resumes."""
+        return self.prompt + tuple(self.output[:-1])
 
     @property
     def last_token(self) -> int:

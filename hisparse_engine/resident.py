@@ -47,17 +47,28 @@ class ResidentCoordinator:
         )
         return next((need for need in needs if need.needed > need.capacity), None)
 
-    def can_admit(self, max_tokens: int) -> bool:
-        """Whether the device can promise every row of a request a slot."""
-        return min(self.device_pool.num_unreserved, self.index_keys.pool.num_unreserved) >= max_tokens
+    def can_admit(self, max_tokens: int, promised: int | None = None) -> bool:
+        """Whether the device can promise ``promised`` rows (default: all) a slot."""
+        return self._has_free(promised or max_tokens)
 
-    def admit(self, max_tokens: int) -> Seat:
-        """Reserve device and index slots for every row."""
+    def admit(self, max_tokens: int, promised: int | None = None) -> Seat:
+        """Reserve device and index slots for ``promised`` rows (default: all)."""
         return Seat(
-            device=self.device_pool.reserve(max_tokens),
+            device=self.device_pool.reserve(promised or max_tokens),
             host=Claim(),
-            index=self.index_keys.pool.reserve(max_tokens),
+            index=self.index_keys.pool.reserve(promised or max_tokens),
         )
+
+    def extend(self, seat: Seat, num_tokens: int) -> bool:
+        """Promise a seat more device and index slots."""
+        if not self._has_free(num_tokens):
+            return False
+        self.device_pool.extend(seat.device, num_tokens)
+        self.index_keys.pool.extend(seat.index, num_tokens)
+        return True
+
+    def _has_free(self, num_tokens: int) -> bool:
+        return min(self.device_pool.num_unreserved, self.index_keys.pool.num_unreserved) >= num_tokens
 
     def release(self, seat: Seat) -> None:
         """Take every slot of a request back."""

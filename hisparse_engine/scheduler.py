@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from hisparse_engine.kv import KVCoordinator
 from hisparse_engine.request import Outcome, Request, Status
+from hisparse_engine.reservation import GROWTH_TOKENS, Reservation, WorstCase
+
+_log = logging.getLogger(__name__)
 
 
 class Chunk(NamedTuple):
-    """``num_tokens`` more prompt tokens of one request; ``last`` when they complete the prompt."""
+    """``num_tokens`` more tokens of one request's context; ``last`` when they complete it."""
 
     request: Request
     num_tokens: int
 
     @property
     def last(self) -> bool:
-        """Whether this chunk completes the prompt."""
-        return self.request.num_computed + self.num_tokens == len(self.request.prompt)
+        """Whether this chunk completes the context."""
+        return self.request.num_computed + self.num_tokens == len(self.request.context)
 
 
 class Batch(NamedTuple):
@@ -32,15 +36,26 @@ class Batch(NamedTuple):
 class Scheduler:
     """First come, first served: nobody overtakes the head of the queue, so nobody starves.
 
-    Admission accounts a request's worst case in every pool before it starts: pools may be full, never overrun.
+    A request starts once every pool can promise it what the reservation policy asks for. One that outgrows its
+    promise gets more slots, if need be from the youngest request, which is retracted: it gives up its slots, goes back
+    to the head of the queue, and resumes where it was. Pools may be full, never overrun; no request is lost.
     """
 
-    def __init__(self, coordinator: KVCoordinator, *, max_running: int, prefill_chunk_size: int) -> None:
+    def __init__(
+        self,
+        coordinator: KVCoordinator,
+        *,
+        max_running: int,
+        prefill_chunk_size: int,
+        reservation: Reservation | None = None,
+    ) -> None:
         self._coordinator = coordinator
+        self._reservation = reservation or WorstCase()
         self._max_running = max_running
         self._chunk_size = prefill_chunk_size
         self.waiting: deque[Request] = deque()
         self.admitted: list[Request] = []  # in order of admission; each holds a seat
+        self.num_retractions = 0
 
     def add(self, request: Request) -> None:
         """Queue a request."""
@@ -49,6 +64,7 @@ class Scheduler:
     def schedule(self) -> Batch:
         """Choose this step's prompt chunks and decode batch."""
         self._promote_staged()
+        self._make_room()
         self._admit()
         return Batch(tuple(self._chunks()), tuple(self.with_status(Status.RUNNING)))
 
@@ -60,7 +76,23 @@ class Scheduler:
             request.seat = None
         elif request.status is Status.WAITING:
             self.waiting.remove(request)
+        if outcome in (Outcome.STOP, Outcome.LENGTH):
+            self._reservation.observe(len(request.output))
         request.status, request.outcome = Status.FINISHED, outcome
+
+    def retract(self, request: Request) -> None:
+        """Take an admitted request's slots; it waits at the head of the queue, keeps its tokens, and resumes later."""
+        self.admitted.remove(request)
+        self._coordinator.release(request.held_seat)
+        request.seat, request.num_computed, request.status = None, 0, Status.WAITING
+        request.num_retractions += 1
+        self.num_retractions += 1
+        self.waiting.appendleft(request)
+        _log.warning(
+            "pools are full: retracted request %d after %d new tokens; it will resume",
+            request.id,
+            len(request.output),
+        )
 
     def with_status(self, status: Status) -> list[Request]:
         """Admitted requests in one status, oldest first."""
@@ -76,12 +108,21 @@ class Scheduler:
             if self._coordinator.is_staged(request.held_seat):
                 request.status = Status.RUNNING
 
+    def _make_room(self) -> None:
+        """Extend every seat that the next token would overflow, oldest request first."""
+        for request in self.with_status(Status.RUNNING):
+            while request.seat is not None and request.seat.length >= request.seat.promised:
+                more = min(GROWTH_TOKENS, request.max_tokens - request.seat.promised)
+                if not self._coordinator.extend(request.seat, more):
+                    self.retract(self.admitted[-1])
+
     def _admit(self) -> None:
         while self.waiting and len(self.admitted) < self._max_running:
-            if not self._coordinator.can_admit(self.waiting[0].max_tokens):
+            promised = self._reservation.promise(self.waiting[0])
+            if not self._coordinator.can_admit(self.waiting[0].max_tokens, promised):
                 return
             request = self.waiting.popleft()
-            request.seat = self._coordinator.admit(request.max_tokens)
+            request.seat = self._coordinator.admit(request.max_tokens, promised)
             request.status = Status.PREFILL
             self.admitted.append(request)
 
@@ -90,6 +131,6 @@ class Scheduler:
         for request in self.with_status(Status.PREFILL):
             if budget == 0:
                 return
-            count = min(budget, len(request.prompt) - request.num_computed)
+            count = min(budget, len(request.context) - request.num_computed)
             budget -= count
             yield Chunk(request, count)

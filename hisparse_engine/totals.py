@@ -19,7 +19,7 @@ class EngineTotals:
     generation_tokens: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
 
-    def snapshot(self, swap: SwapCounters) -> Totals:
+    def snapshot(self, swap: SwapCounters, retractions: int) -> Totals:
         """Return all totals as the immutable value that observers get."""
         return Totals(
             decode_steps=self.decode_steps,
@@ -31,6 +31,7 @@ class EngineTotals:
             evictions=swap.evictions,
             host_to_device_bytes=swap.host_to_device_bytes,
             device_to_host_bytes=swap.device_to_host_bytes,
+            retractions=retractions,
             requests_stop=self.outcomes[Outcome.STOP],
             requests_length=self.outcomes[Outcome.LENGTH],
             requests_aborted=self.outcomes[Outcome.ABORTED],

@@ -59,6 +59,22 @@ _ENGINE_OPTIONS = (
         help="Capacity for index keys on the device in tokens.  [default: as the pool that holds all KV rows]",
     ),
     click.option(
+        "--reserve",
+        type=click.Choice(["worst-case", "quantile"]),
+        default="worst-case",
+        show_default=True,
+        envvar="HISPARSE_RESERVE",
+        help="Slots promised at admission: all that a request may need, or what most recent answers needed.",
+    ),
+    click.option(
+        "--reserve-quantile",
+        type=float,
+        default=0.9,
+        show_default=True,
+        envvar="HISPARSE_RESERVE_QUANTILE",
+        help="Share of recent answers that the quantile promise covers; beyond it requests may be retracted.",
+    ),
+    click.option(
         "--prefill-chunk-size",
         type=int,
         default=512,

@@ -59,17 +59,36 @@ def select_prefill(
 ) -> torch.Tensor:
     """Select for a chunk: token ``i`` (at ``first_position + i``) sees ``keys[: first_position + i + 1]``.
 
-    ``width`` (the prompt's length, at least ``len(keys)``) is how many columns compete, those without a key at -inf.
-    Returns int64 positions ``[tokens, min(top_k, width)]``, padded with :data:`MASKED`.
+    ``width`` is the prompt's length: that many columns compete for a prompt's token, those without a key at -inf; for
+    a token generated after it, its own length, as in :func:`select_decode`. Returns int64 positions
+    ``[tokens, min(top_k, longest)]``, padded with :data:`MASKED`.
     """
+    longest = max(width, first_position + len(query))
+    selected = torch.full((len(query), min(top_k, longest)), MASKED, device=keys.device)
+    num_prompt = min(max(width - first_position, 0), len(query))
     block = max(1, _QUERY_BLOCK_FLOATS // (query.shape[1] * len(keys)))
+    for start in range(0, num_prompt, block):
+        part = slice(start, min(start + block, num_prompt))
+        chosen = _select_block(query[part], weights[part], keys, first_position + start, top_k, width)
+        selected[part, : chosen.shape[1]] = chosen
+    for i in range(num_prompt, len(query)):
+        seen = keys[: first_position + i + 1]
+        chosen = top_positions(index_scores(query[i : i + 1], weights[i : i + 1], seen), top_k)
+        selected[i, : chosen.shape[1]] = chosen[0]
+    return selected
+
+
+def _select_block(
+    query: torch.Tensor,
+    weights: torch.Tensor,
+    keys: torch.Tensor,
+    first_position: int,
+    top_k: int,
+    width: int,
+) -> torch.Tensor:
+    position = torch.arange(len(query), device=keys.device) + first_position
     column = torch.arange(len(keys), device=keys.device)
-    selected = []
-    for start in range(0, len(query), block):
-        part = slice(start, min(start + block, len(query)))
-        position = torch.arange(part.start, part.stop, device=keys.device) + first_position
-        scores = query.new_full((len(position), width), float("-inf"), dtype=torch.float32)
-        seen = index_scores(query[part], weights[part], keys)
-        scores[:, : len(keys)] = seen.masked_fill_(column > position.unsqueeze(1), float("-inf"))
-        selected.append(top_positions(scores, top_k))
-    return torch.cat(selected)
+    scores = query.new_full((len(query), max(width, len(keys))), float("-inf"), dtype=torch.float32)
+    scores[:, : len(keys)] = index_scores(query, weights, keys)
+    scores[:, : len(keys)].masked_fill_(column > position.unsqueeze(1), float("-inf"))
+    return top_positions(scores[:, :width], top_k)

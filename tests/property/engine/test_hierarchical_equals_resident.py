@@ -111,12 +111,12 @@ class SideBySide:
         self._answers: deque[bool] = deque()
         decide = self.hierarchical.coordinator.can_admit
 
-        def decide_and_note(max_tokens: int) -> bool:
-            self._answers.append(decide(max_tokens))
+        def decide_and_note(max_tokens: int, promised: int | None = None) -> bool:
+            self._answers.append(decide(max_tokens, promised))
             return self._answers[-1]
 
         self.hierarchical.coordinator.can_admit = decide_and_note  # type: ignore[method-assign]
-        self.resident.coordinator.can_admit = lambda _: self._answers.popleft()  # type: ignore[method-assign]
+        self.resident.coordinator.can_admit = lambda *_: self._answers.popleft()  # type: ignore[method-assign]
 
     @property
     def engines(self) -> tuple[RecordingEngine, RecordingEngine]:

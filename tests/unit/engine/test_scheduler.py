@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import numpy as np
 import pytest
 
 from hisparse_engine.kv import KVCoordinator, Seat
@@ -17,23 +18,28 @@ class FakeCoordinator:
 
     def __init__(self, capacity: int) -> None:
         self.free = capacity
-        self.promised: dict[Seat, int] = {}
         self.staged = True
 
-    def can_admit(self, max_tokens: int) -> bool:
-        return max_tokens <= self.free
+    def can_admit(self, _max_tokens: int, promised: int) -> bool:
+        return promised <= self.free
 
-    def admit(self, max_tokens: int) -> Seat:
-        seat = Seat(Claim(), Claim(), Claim())
-        self.promised[seat] = max_tokens
-        self.free -= max_tokens
+    def admit(self, _max_tokens: int, promised: int) -> Seat:
+        seat = Seat(Claim(), Claim(), Claim(slots=np.arange(promised)))
+        self.free -= promised
         return seat
+
+    def extend(self, seat: Seat, num_tokens: int) -> bool:
+        if num_tokens > self.free:
+            return False
+        seat.index.slots = np.arange(seat.promised + num_tokens)
+        self.free -= num_tokens
+        return True
 
     def is_staged(self, _seat: Seat) -> bool:
         return self.staged
 
     def release(self, seat: Seat) -> None:
-        self.free += self.promised.pop(seat)
+        self.free += seat.promised
 
 
 class House:
