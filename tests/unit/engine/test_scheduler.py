@@ -101,8 +101,9 @@ def test_a_request_that_is_not_staged_yet_does_not_decode() -> None:
 def test_nobody_overtakes_the_head_of_the_queue() -> None:
     house = House(capacity=100)
     first, large, small = house.arrive(60, 1), house.arrive(60, 1), house.arrive(10, 1)
-    house.step()
-    assert [r.status for r in (large, small)] == [Status.WAITING, Status.WAITING]
+    for _ in range(3):
+        house.step()
+        assert list(house.scheduler.waiting) == [large, small]
     house.scheduler.finish(first, Outcome.LENGTH)
     house.step()
     assert [r.seat is None for r in (first, large, small)] == [True, False, False]
