@@ -80,6 +80,8 @@ class EngineConfig(_Frozen):
     """What admission promises a request: all it may need, or what most recent answers needed (with retraction)."""
     reserve_quantile: Annotated[float, Field(gt=0, le=1)] = 0.9
     """The share of recent answers that the ``quantile`` promise covers."""
+    prefix_reuse: bool = True
+    """Copy the rows of a prefix that another request in the engine has already computed."""
     prefill_chunk_size: Size = 512
     """Prompt tokens computed in one step, over all requests in prefill."""
     threads: Size | None = None

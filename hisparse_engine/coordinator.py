@@ -153,6 +153,14 @@ class HiSparseCoordinator:
 
     # ---- prefill: rows stream through the device to their home -----------------------------------------------
 
+    def copy_prefix(self, donor: Seat, seat: Seat, num_tokens: int) -> None:
+        """Copy a prefix from home to home, index keys included; nothing crosses between the tiers."""
+        self._finish_backup()
+        start = seat.length
+        self._grow(seat, num_tokens - start)
+        self.host_pool.copy_rows(donor.host, seat.host, start, num_tokens)
+        self.index_keys.pool.copy_rows(donor.index, seat.index, start, num_tokens)
+
     def begin_chunk(self, seat: Seat, num_tokens: int) -> None:
         """Give a prompt chunk's tokens their home."""
         self._grow(seat, num_tokens)

@@ -55,6 +55,7 @@ class Engine:
             max_running=config.max_running_requests,
             prefill_chunk_size=config.prefill_chunk_size,
             reservation=make_reservation(config.reserve, config.reserve_quantile),
+            prefix_reuse=config.prefix_reuse,
         )
         self.totals = EngineTotals()
         self._observers = tuple(observers)
@@ -222,7 +223,7 @@ class Engine:
             timestamp=time.time(),
             is_hisparse=self.config.mode == "hierarchical",
             levels=self.levels(),
-            totals=self.totals.snapshot(self.coordinator.counters, self.scheduler.num_retractions),
+            totals=self.totals.snapshot(self.coordinator.counters, self.scheduler),
             durations=tuple(self._durations),
         )
         self._durations.clear()

@@ -118,6 +118,9 @@ class KVCoordinator(Protocol):
     def extend(self, seat: Seat, num_tokens: int) -> bool:
         """Promise a seat ``num_tokens`` more rows; False, and nothing changes, when they are not free."""
 
+    def copy_prefix(self, donor: Seat, seat: Seat, num_tokens: int) -> None:
+        """Give ``seat``, which is in prefill, its own copy of ``donor``'s rows up to ``num_tokens``, in all layers."""
+
     def begin_chunk(self, seat: Seat, num_tokens: int) -> None:
         """Give a prompt chunk's tokens their slots; ``seat.length`` grows by ``num_tokens``."""
 

@@ -75,6 +75,13 @@ class ResidentCoordinator:
         self.device_pool.release(seat.device)
         self.index_keys.pool.release(seat.index)
 
+    def copy_prefix(self, donor: Seat, seat: Seat, num_tokens: int) -> None:
+        """Copy a prefix's rows and index keys."""
+        start = seat.length
+        self.begin_chunk(seat, num_tokens - start)
+        self.device_pool.copy_rows(donor.device, seat.device, start, num_tokens)
+        self.index_keys.pool.copy_rows(donor.index, seat.index, start, num_tokens)
+
     def begin_chunk(self, seat: Seat, num_tokens: int) -> None:
         """Give a prompt chunk's tokens their slots."""
         seat.length += num_tokens

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from hisparse_engine.kv import KVCoordinator
+from hisparse_engine.prefix import longest_match
 from hisparse_engine.request import Outcome, Request, Status
 from hisparse_engine.reservation import GROWTH_TOKENS, Reservation, WorstCase
 
@@ -19,11 +20,7 @@ class Chunk(NamedTuple):
 
     request: Request
     num_tokens: int
-
-    @property
-    def last(self) -> bool:
-        """Whether this chunk completes the context."""
-        return self.request.num_computed + self.num_tokens == len(self.request.context)
+    last: bool
 
 
 class Batch(NamedTuple):
@@ -48,14 +45,17 @@ class Scheduler:
         max_running: int,
         prefill_chunk_size: int,
         reservation: Reservation | None = None,
+        prefix_reuse: bool = False,
     ) -> None:
         self._coordinator = coordinator
         self._reservation = reservation or WorstCase()
+        self._prefix_reuse = prefix_reuse
         self._max_running = max_running
         self._chunk_size = prefill_chunk_size
         self.waiting: deque[Request] = deque()
         self.admitted: list[Request] = []  # in order of admission; each holds a seat
         self.num_retractions = 0
+        self.num_prefix_hit_tokens = 0
 
     def add(self, request: Request) -> None:
         """Queue a request."""
@@ -131,6 +131,14 @@ class Scheduler:
         for request in self.with_status(Status.PREFILL):
             if budget == 0:
                 return
+            self._reuse_prefix(request)
             count = min(budget, len(request.context) - request.num_computed)
             budget -= count
-            yield Chunk(request, count)
+            yield Chunk(request, count, request.num_computed + count == len(request.context))
+
+    def _reuse_prefix(self, request: Request) -> None:
+        found = longest_match(request, self.admitted) if self._prefix_reuse else None
+        if found is not None:
+            self._coordinator.copy_prefix(found.donor.held_seat, request.held_seat, found.num_tokens)
+            self.num_prefix_hit_tokens += found.num_tokens - request.num_computed
+            request.num_computed = found.num_tokens

@@ -75,6 +75,13 @@ _ENGINE_OPTIONS = (
         help="Share of recent answers that the quantile promise covers; beyond it requests may be retracted.",
     ),
     click.option(
+        "--prefix-reuse/--no-prefix-reuse",
+        default=True,
+        show_default=True,
+        envvar="HISPARSE_PREFIX_REUSE",
+        help="Copy the rows of a prefix that another request in the engine has already computed.",
+    ),
+    click.option(
         "--prefill-chunk-size",
         type=int,
         default=512,

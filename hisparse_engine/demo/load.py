@@ -1,4 +1,7 @@
-"""The demo's clients: each sends a prompt of real text, waits for the answer, sends the next."""
+"""The demo's clients: each sends a prompt of real text, waits for the answer, sends the next.
+
+Two prompts in a row begin with the same document, as questions about one document do.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,8 @@ class Clients:
     def __init__(self, engine: Engine, tokenizer: Tokenizer, load: Load) -> None:
         self._engine, self._load = engine, load
         self._texts: Iterator[list[int]] = prompts(tokenizer.encode, load.prompt_tokens)
+        self._document: list[int] = []
+        self._sent = 0
         self._random = random.Random(0)  # noqa: S311 - lengths of a demo's prompts
         self.open: list[Request] = []
 
@@ -34,7 +39,10 @@ class Clients:
         """Let every idle client send its next prompt."""
         self.open = [request for request in self.open if request.outcome is None]
         while len(self.open) < self._load.concurrency:
-            prompt = next(self._texts)[: self._length(self._load.prompt_tokens)]
+            if self._sent % 2 == 0:
+                self._document = next(self._texts)
+            prompt = self._document[: self._length(self._load.prompt_tokens)]
+            self._sent += 1
             params = SamplingParams(
                 self._length(self._load.max_new_tokens), temperature=0.8, seed=self._random.getrandbits(32)
             )

@@ -108,6 +108,13 @@ class TokenPool:
             return self.rows[layer, claim.start : claim.start + count]
         return self.rows[layer, torch.from_numpy(claim.slots[:count]).to(self.rows.device)]
 
+    def copy_rows(self, source: Claim, target: Claim, start: int, stop: int) -> None:
+        """Copy the rows at ``source``'s slots ``start … stop - 1`` to the same places of ``target``, in all layers."""
+        origin = torch.from_numpy(source.slots[start:stop]).to(self.rows.device)
+        self.rows.index_copy_(
+            1, torch.from_numpy(target.slots[start:stop]).to(self.rows.device), self.rows[:, origin]
+        )
+
     def write(self, layer: int, claim: Claim, start: int, rows: torch.Tensor) -> None:
         """Write ``rows [n, width]`` to ``claim``'s slots ``start … start + n - 1`` of one layer."""
         stop = start + len(rows)

@@ -213,7 +213,7 @@ DECODE_STEPS: Final = _counter(
 )  # fmt: skip
 PROMPT_TOKENS: Final = _counter(
     "hisparse_prompt_tokens_total", Unit.TOKENS, WORK,
-    "Prompt tokens prefilled, without those found in the prefix tree.",
+    "Prompt tokens prefilled, without those whose rows were reused.",
     "What is the prefill throughput?",
 )  # fmt: skip
 GENERATION_TOKENS: Final = _counter(
@@ -223,8 +223,8 @@ GENERATION_TOKENS: Final = _counter(
 )  # fmt: skip
 PREFIX_HIT_TOKENS: Final = _counter(
     "hisparse_prefix_hit_tokens_total", Unit.TOKENS, WORK,
-    "Prompt tokens whose rows were found in the prefix tree and not computed again.",
-    "How much prefill does the prefix tree save?",
+    "Prompt tokens whose rows another request had computed; they were copied, not computed again.",
+    "How much prefill does prefix reuse save?",
 )  # fmt: skip
 DECODE_STEP_SECONDS: Final = _histogram(
     "hisparse_decode_step_seconds", WORK,

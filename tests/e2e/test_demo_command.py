@@ -34,7 +34,6 @@ SMALL = (
 # What nothing in a healthy run of this engine moves.
 STILL = {
     catalogue.RETRACTIONS.name,
-    catalogue.PREFIX_HIT_TOKENS.name,
     catalogue.VERIFY_MISMATCHES.name,
     catalogue.EXPORTER_PAGES_SKIPPED.name,
 }
