@@ -25,13 +25,17 @@ class Record(NamedTuple):
 
 
 class EventKind(StrEnum):
-    """What happened."""
+    """What happened.
+
+    ``SERVER_READY`` marks the end of a start. A crash of the server may come with one scheduler exception a rank.
+    """
 
     HOST_ALLOCATION_FAILED = "host_allocation_failed"
     DEVICE_ALLOCATION_FAILED = "device_allocation_failed"
     RETRACTION = "retraction"
     SYNCHRONOUS_SWAP_IN = "synchronous_swap_in"
     SERVER_READY = "server_ready"
+    SCHEDULER_EXCEPTION = "scheduler_exception"
     CRASH = "crash"
     CAPACITY = "capacity"
 
