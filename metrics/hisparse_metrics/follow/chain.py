@@ -1,0 +1,94 @@
+"""The files that one path named, one after the other: those rotated away are read to their end first."""
+
+from __future__ import annotations
+
+from hisparse_metrics.follow.disk import FileId
+from hisparse_metrics.follow.file import FollowedFile
+from hisparse_metrics.follow.source import Json, LineBatch
+from hisparse_metrics.follow.trail import Position
+
+
+class Chain:
+    """Open files of one path, oldest first.
+
+    ``real`` is where the path led when its newest file was opened. ``siblings`` are the inodes seen beside it, so
+    that a file which came and went between two looks is recognised as new; ``None`` before the first look.
+    """
+
+    def __init__(self, path: str, real: str = "", siblings: frozenset[int] | None = None) -> None:
+        self.path = path
+        self.real = real or path
+        self.siblings = siblings
+        self.is_same = True
+        self.files: list[FollowedFile] = []
+        self.broken: list[Position] = []
+        self.error = ""
+
+    @classmethod
+    def from_json(cls, item: object) -> Chain:
+        """Return a chain without files, as :meth:`to_json` wrote it. Raises :class:`ValueError`."""
+        match item:
+            case {"path": str(path), "real": str(real), "siblings": list(siblings)}:
+                return cls(path, real, frozenset(inode for inode in siblings if isinstance(inode, int)))
+        raise ValueError(f"not a remembered path: {item!r:.200}")
+
+    def to_json(self) -> Json:
+        """Return what is remembered beside the positions of the files."""
+        return {"path": self.path, "real": self.real, "siblings": sorted(self.siblings or ())}
+
+    @property
+    def positions(self) -> list[Position]:
+        """Where each file was left, oldest first; those that are to be opened again included."""
+        return self.broken + [file.position for file in self.files]
+
+    def add(self, file: FollowedFile) -> None:
+        """Append the newest file."""
+        self.files.append(file)
+
+    def make_newest(self, file_id: FileId) -> None:
+        """Take notice that the path names this one of the files again."""
+        self.files.sort(key=lambda file: file.file_id == file_id)
+
+    def add_before(self, newer: FollowedFile, file: FollowedFile) -> None:
+        """Insert a file that holds older lines than ``newer``."""
+        self.files.insert(self.files.index(newer), file)
+
+    def read(self, max_bytes: int, now: float) -> tuple[int, list[LineBatch]]:
+        """Read from the oldest file that has something; the next one waits until that one is at its end."""
+        for file in list(self.files):
+            try:
+                size, batch = file.read(max_bytes, now)
+            except OSError as error:
+                self._give_up(file, error)
+                continue
+            if size:
+                return size, [batch] if batch else []
+        return 0, []
+
+    def retire(self, present: set[FileId], now: float, linger_seconds: float) -> list[Position]:
+        """Close the files that no path names any more, and that stayed at their end; return their positions."""
+        done = [f for f in self.files if f.file_id not in present and _is_quiet(f, now, linger_seconds)]
+        self.files = [file for file in self.files if file not in done]
+        for file in done:
+            file.close()
+        return [file.position for file in done]
+
+    def close(self) -> None:
+        """Let go of every file."""
+        for file in self.files:
+            file.close()
+        self.files = []
+
+    def _give_up(self, file: FollowedFile, error: OSError) -> None:
+        """Close a handle that fails; the file is opened again, where it was left, at the next look."""
+        self.error = error.strerror or str(error)
+        self.broken.append(file.position)
+        self.files.remove(file)
+        try:
+            file.close()
+        except OSError as close_error:
+            self.error += f"; closing: {close_error.strerror}"
+
+
+def _is_quiet(file: FollowedFile, now: float, linger_seconds: float) -> bool:
+    return file.at_end and now - file.last_data >= linger_seconds
