@@ -21,12 +21,12 @@ def command(log: BinaryIO) -> None:
     hisparse sidecar parse server.log | jq 'select(.host_token_usage > 0.9)'
     """
     import json
+    import sys
 
     from hisparse_metrics.sglang import LogParser, Record
 
     parser = LogParser()
-    out = click.get_text_stream("stdout")
     for line in log:
         for found in parser.feed(line):
             if isinstance(found, Record):
-                out.write(json.dumps({"line": found.line, **found.values}) + "\n")
+                sys.stdout.write(json.dumps({"line": found.line, **found.values}) + "\n")

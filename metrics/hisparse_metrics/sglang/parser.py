@@ -34,8 +34,7 @@ class LogParser:
         self.lines += 1
         text = line if isinstance(line, str) else line.decode("utf-8", "replace")
         text = text.rstrip("\r\n")
-        values = self._scanner.read_known(text)
-        if values is not None:
+        if " batch" in text and (values := self._scanner.read_known(text)):
             self.parsed += 1
             return [Record(self.lines, values)]
         return self._read(text, "", MAX_DEPTH)

@@ -75,7 +75,7 @@ class Scanner:
     def _learn(
         self, line: str, marker: str, phase: Phase, names: tuple[str, ...], values: dict[str, Value]
     ) -> None:
-        shape = learn(line, marker, [(name, phase.fields[name]) for name in names], values)
+        shape = learn(line, marker, [(name, phase.fields[name]) for name in names], values, self._shapes.memo)
         if shape:
             self._shapes.add(shape)
 

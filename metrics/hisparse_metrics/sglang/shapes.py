@@ -9,13 +9,14 @@ everything works, more slowly.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from hisparse_metrics.sglang.fields import Field
+from hisparse_metrics.sglang.fields import Field, read_bool
 from hisparse_metrics.sglang.records import Value
 
 MAX_SHAPES = 16
+_MAX_MEMO = 8192
 _PREFIX = re.compile(r"\[([0-9.:A-Z_ -]{8,200})\] ", re.ASCII)
 _WORDS = (
     (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"), r"([0-9]{4}-[0-9]{2}-[0-9]{2})", "date"),
@@ -23,44 +24,53 @@ _WORDS = (
 )
 _RANK = re.compile(r"([A-Z_]{1,64}P)[0-9]{1,9}", re.ASCII)
 
-Group = tuple[str, Callable[[str], Value]]
+
+class Memo(dict[str, Value]):
+    """What each text means; a log says the same few again and again. The form of a text tells its type."""
+
+    def __missing__(self, text: str) -> Value:
+        if len(self) >= _MAX_MEMO:
+            self.clear()
+        value = self[text] = _read(text)
+        return value
+
+
+def _read(text: str) -> Value:
+    if text in {"True", "False"}:
+        return read_bool(text)
+    if ":" in text or "-" in text[1:]:
+        return text
+    return float(text) if "." in text else int(text)
 
 
 class Shape:
-    """One pattern, its groups sorted by how they are read, so that the reading loops run in C."""
+    """One pattern and the keys of its groups. The loop over the groups runs in C."""
 
-    def __init__(self, pattern: str, groups: list[Group], constants: Mapping[str, Value]) -> None:
+    def __init__(self, pattern: str, keys: list[str], constants: Mapping[str, Value], memo: Memo) -> None:
         self._match = re.compile(pattern, re.ASCII).fullmatch
-        self._constants = dict(constants)
-        by_reader: dict[Callable[[str], Value], list[tuple[int, str]]] = {}
-        for number, (key, read) in enumerate(groups, 1):
-            by_reader.setdefault(read, []).append((number, key))
-        # A last group that is the whole match keeps ``group`` from returning a bare string for a single number.
-        self._columns = [
-            (read, tuple(key for _, key in column), (*(number for number, _ in column), 0))
-            for read, column in by_reader.items()
-        ]
+        self._keys = tuple(keys)
+        self._copy_constants = dict(constants).copy
+        self._meaning = memo.__getitem__
 
     def read(self, line: str) -> dict[str, Value] | None:
         """Return the values of ``line``, or ``None`` when it has another shape."""
         found = self._match(line)
         if found is None:
             return None
-        values = self._constants.copy()
-        for read, keys, numbers in self._columns:
-            values.update(zip(keys, map(read, found.group(*numbers)), strict=False))
+        values = self._copy_constants()
+        values.update(zip(self._keys, map(self._meaning, found.groups()), strict=False))
         return values
 
 
 class Part(NamedTuple):
-    """A piece of a pattern and the meaning of its groups."""
+    """A piece of a pattern, and the keys of its groups."""
 
     pattern: str
-    groups: list[Group]
+    keys: list[str]
 
 
 def learn(
-    line: str, marker: str, fields: list[tuple[str, Field]], values: Mapping[str, Value]
+    line: str, marker: str, fields: list[tuple[str, Field]], values: Mapping[str, Value], memo: Memo
 ) -> Shape | None:
     """Return the shape of ``line``, which the full reading read to ``values``; ``None`` when it has none.
 
@@ -69,14 +79,18 @@ def learn(
     prefix = _learn_prefix(line)
     if prefix is None or not fields:
         return None
-    groups = prefix.groups + [(key, field.read) for _, field in fields for key in field.keys]
+    keys = prefix.keys + [key for _, field in fields for key in field.keys]
     constants = {"phase": values["phase"]}
     for _, field in fields:
         constants.update(field.constants)
     body = ", ".join(f"{re.escape(name)}: {field.form}" for name, field in fields)
     end = ", ?" if line.rstrip().endswith(",") else ""
-    shape = Shape(prefix.pattern + _learn_marker(marker) + body + end, groups, constants)
-    return shape if shape.read(line) == values else None
+    shape = Shape(prefix.pattern + _learn_marker(marker) + body + end, keys, constants, memo)
+    return shape if _is_same(shape.read(line), values) else None
+
+
+def _is_same(read: Mapping[str, Value] | None, values: Mapping[str, Value]) -> bool:
+    return read == values and all(type(read[key]) is type(value) for key, value in values.items())
 
 
 def _learn_marker(marker: str) -> str:
@@ -92,15 +106,15 @@ def _learn_prefix(line: str) -> Part | None:
     if len(known) < len(parts):
         return None
     inside = " ".join(part.pattern for part in known)
-    return Part(rf"\[{inside}\] ", [group for part in known for group in part.groups])
+    return Part(rf"\[{inside}\] ", [key for part in known for key in part.keys])
 
 
 def _learn_word(word: str) -> Part | None:
     for form, pattern, key in _WORDS:
         if form.fullmatch(word):
-            return Part(pattern, [(key, str)])
+            return Part(pattern, [key])
     rank = _RANK.fullmatch(word)
-    return Part(f"{rank[1]}([0-9]{{1,9}})", [(f"{rank[1].lower()}_rank", int)]) if rank else None
+    return Part(f"{rank[1]}([0-9]{{1,9}})", [f"{rank[1].lower()}_rank"]) if rank else None
 
 
 class Shapes:
@@ -108,6 +122,7 @@ class Shapes:
 
     def __init__(self) -> None:
         self._shapes: list[Shape] = []
+        self.memo = Memo()
 
     def __iter__(self) -> Iterator[Shape]:
         return iter(self._shapes)
