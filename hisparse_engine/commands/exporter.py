@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from hisparse_engine.commands.web_options import log_options, web_options
+
+if TYPE_CHECKING:
+    from hisparse_metrics.web.options import WebOptions
 
 
 @click.command("exporter")
@@ -14,24 +20,24 @@ import click
     help="Folder with the stats pages.  [default: $HISPARSE_STATS_DIR, else this user's folder in /dev/shm]",
 )
 @click.option(
-    "--listen", default="127.0.0.1:9477", show_default=True, help="HOST:PORT to serve on; port 0: any."
-)
-@click.option(
     "--retention",
     default=3600.0,
     show_default=True,
     type=click.FloatRange(min=0),
     help="Seconds for which a dead engine is still reported, with up 0 and its last counters.",
 )
-def command(stats_dir: Path | None, listen: str, retention: float) -> None:
+@web_options
+@log_options
+def command(stats_dir: Path | None, retention: float, web: WebOptions) -> None:
     """Serve the metrics of every engine on this machine to Prometheus, until Ctrl-C.
 
     \b
     hisparse exporter
     hisparse exporter --stats-dir /dev/shm/hisparse --listen 0.0.0.0:9477
     hisparse exporter --listen '[::1]:0'
+    hisparse exporter --web.listen-address 0.0.0.0:9477 --web.config.file web.yaml
     """
     from hisparse_metrics.exporter import serve_pages
     from hisparse_metrics.stats_dir import default_stats_dir
 
-    serve_pages(stats_dir or default_stats_dir(), listen, retention, click.echo)
+    serve_pages(stats_dir or default_stats_dir(), web, retention, click.echo)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import re
 import signal
-import threading
+import socket
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,31 +17,34 @@ from hisparse_metrics.collector import PageCollector
 from hisparse_metrics.http_server import SiteServer
 from hisparse_metrics.http_site import Site
 from hisparse_metrics.page_folder import PageFolder
+from hisparse_metrics.web.errors import ExporterError
+from hisparse_metrics.web.listen import open_listener, parse_listen, systemd_listeners, url_of
+from hisparse_metrics.web.options import DEFAULT_HOST, DEFAULT_PORT, WebOptions
+from hisparse_metrics.web.policy import PolicyFile
+from hisparse_metrics.web.served import Served, served_pages
 
-DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 9477
+__all__ = ["Exporter", "ExporterError", "parse_listen", "serve", "serve_pages"]
+
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_MAX_PORT = 65535
-_LISTEN = re.compile(r"(\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})", re.ASCII)
-_POLL_SECONDS = 0.25
 _log = logging.getLogger(__name__)
 
 
-class ExporterError(Exception):
-    """The endpoint cannot be served; the message names the address, the reason and the remedy."""
-
-
 class Exporter:
-    """Serves ``/metrics``, ``/healthz`` and ``/`` from a background thread, between :meth:`start` and :meth:`close`.
+    """Serves metrics, ``/healthz`` and ``/`` from background threads, between :meth:`start` and :meth:`close`.
 
+    ``web`` has everything there is to say; ``host`` and ``port`` are enough for one address in the clear.
     Port 0 takes any free port; :attr:`url` tells which.
     """
 
-    def __init__(self, collector: PageCollector, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> None:
-        self._site = Site(collector)
-        self._host = host
-        self._port = port
+    def __init__(
+        self, source: PageCollector | Served, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT,
+        *, web: WebOptions | None = None,
+    ) -> None:  # fmt: skip
+        served = source if isinstance(source, Served) else served_pages(source)
+        self._web = web or WebOptions(listen=((host, port),))
+        self._served = served
         self._server: SiteServer | None = None
+        self.urls: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -53,25 +56,32 @@ class Exporter:
 
     @property
     def port(self) -> int:
-        """The port that is listened on, or that was asked for while not started."""
-        return self._server.server_port if self._server else self._port
+        """The first port that is listened on, or that was asked for while not started."""
+        return int(self.url.rpartition(":")[2]) if self._server else self._web.listen[0][1]
 
     @property
     def url(self) -> str:
-        """Where a browser on this machine finds the endpoint."""
-        host = {"": "localhost", "0.0.0.0": "localhost", "::": "localhost"}.get(self._host, self._host)  # noqa: S104 - a name for it, no bind
-        return f"http://{_address(host, self.port)}"
+        """Where a browser on this machine finds the endpoint; the first address where there are several."""
+        return self.urls[0]
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus finds the metrics."""
+        return self.url + self._web.telemetry_path
 
     def start(self) -> Self:
-        """Listen and serve; :class:`ExporterError` when the address cannot be had."""
-        try:
-            self._server = SiteServer(self._host, self._port, self._site)
-        except (OSError, UnicodeError) as error:
-            raise ExporterError(_explain(self._host, self._port, error)) from error
-        serve = threading.Thread(
-            target=self._server.serve_forever, args=(_POLL_SECONDS,), name="hisparse-exporter", daemon=True
-        )
-        serve.start()
+        """Listen and serve; :class:`ExporterError` when an address or the web config cannot be used."""
+        policy = PolicyFile(self._web.config_file)
+        site = Site(_with_policy_facts(self._served, policy), self._web.telemetry_path)
+        with ExitStack() as undo:
+            listeners = self._listen(undo)
+            tls = policy.current().tls is not None
+            self.urls = tuple(url_of(listener, host, tls=tls) for listener, host in listeners)
+            self._server = SiteServer(
+                [listener for listener, _ in listeners], site.respond, policy, self._web.limits
+            )
+            undo.pop_all()
+        self._server.start()
         return self
 
     def close(self) -> None:
@@ -79,39 +89,48 @@ class Exporter:
         if self._server is None:
             return
         server, self._server = self._server, None
-        server.shutdown()
-        server.server_close()
+        server.close()
+
+    def _listen(self, undo: ExitStack) -> list[tuple[socket.socket, str | None]]:
+        """Return each socket with the host that was asked for; nobody asked for one of systemd's."""
+        if self._web.systemd_socket:
+            return [(undo.enter_context(listener), None) for listener in systemd_listeners()]
+        return [(undo.enter_context(open_listener(host, port)), host) for host, port in self._web.listen]
 
 
-def parse_listen(text: str) -> tuple[str, int]:
-    """Split ``HOST:PORT``, ``[IPV6]:PORT`` or ``:PORT`` (every interface).
+def serve(source: PageCollector | Served, web: WebOptions, announce: Callable[[str], None]) -> None:
+    """Serve ``source`` until SIGINT or SIGTERM; ``announce`` gets a line for the user for each address.
 
-    Raises :class:`ExporterError` when it is none of them.
-    """
-    found = _LISTEN.fullmatch(text)
-    if found is None or int(found["port"]) > _MAX_PORT:
-        raise ExporterError(f"cannot listen on {text!r}: expected HOST:PORT with a port of 0 to {_MAX_PORT}")
-    return found["ipv6"] or found["host"] or "", int(found["port"])
-
-
-def serve_pages(
-    stats_dir: Path, listen: str, retention_seconds: float, announce: Callable[[str], None]
-) -> None:
-    """Serve the pages in ``stats_dir`` until SIGINT or SIGTERM; ``announce`` gets the line for the user.
-
-    Raises :class:`ExporterError` when the address or the folder is no good. For the main thread of a process.
+    Raises :class:`ExporterError` when an address or the web config is no good. For the main thread of a process.
     """
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-    host, port = parse_listen(listen)
-    _check_readable(stats_dir)
-    collector = PageCollector(PageFolder(stats_dir, retention_seconds=retention_seconds))
+    served = source if isinstance(source, Served) else served_pages(source)
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
-        with Exporter(collector, host, port) as exporter:
-            announce(f"serving {exporter.url}/metrics from the stats pages in {stats_dir}")
+        with Exporter(served, web=web) as exporter:
+            for url in exporter.urls:
+                announce(f"serving {url}{web.telemetry_path} from {served.about}")
             signal.sigwait(_STOP_SIGNALS)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+
+
+def serve_pages(
+    stats_dir: Path, web: WebOptions, retention_seconds: float, announce: Callable[[str], None]
+) -> None:
+    """Serve the pages in ``stats_dir`` as :func:`serve` does.
+
+    Raises :class:`ExporterError` also when the folder is no good.
+    """
+    _check_readable(stats_dir)
+    serve(PageCollector(PageFolder(stats_dir, retention_seconds=retention_seconds)), web, announce)
+
+
+def _with_policy_facts(served: Served, policy: PolicyFile) -> Served:
+    """Let ``/healthz`` tell whether the web config that is in force is the one in the file."""
+    if policy.path is None:
+        return served
+    return replace(served, facts=lambda: {**served.facts(), "web_config_current": policy.is_current})
 
 
 def _check_readable(stats_dir: Path) -> None:
@@ -125,13 +144,3 @@ def _check_readable(stats_dir: Path) -> None:
             f"cannot read stats folder {stats_dir}: not a readable folder; choose another with --stats-dir"
         )
     return None
-
-
-def _explain(host: str, port: int, error: Exception) -> str:
-    reason = "the port is in use" if getattr(error, "errno", 0) == errno.EADDRINUSE else str(error)
-    remedy = "stop the program that has it, or choose another address with --listen HOST:PORT"
-    return f"cannot listen on {_address(host or '*', port)}: {reason}; {remedy} (port 0 takes any free one)"
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

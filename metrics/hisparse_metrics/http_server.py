@@ -1,140 +1,109 @@
-"""A small HTTP server around a :class:`~hisparse_metrics.http_site.Site`: threads, limits, deadlines.
-
-The standard library's server, with what it lacks: a bound on concurrent requests, a deadline for a whole request
-(a client that sends one byte at a time cannot keep a thread), and no name lookup when it binds.
-"""
+"""Accepts connections on several addresses and gives each a thread and one of a bounded number of places."""
 
 from __future__ import annotations
 
 import logging
+import selectors
 import socket
-import socketserver
-import sys
 import threading
-import time
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import cast
 
-from hisparse_metrics.http_site import Request, Response, Site
+from hisparse_metrics.web.connection import Connection, render_head
+from hisparse_metrics.web.gate import Gate
+from hisparse_metrics.web.limits import Limits
+from hisparse_metrics.web.messages import Request, Response, text_response
+from hisparse_metrics.web.places import Place, Places
+from hisparse_metrics.web.policy import PolicyFile
 
 _log = logging.getLogger(__name__)
-_MAX_REQUESTS = 32
-_REQUEST_SECONDS = 10.0
-_BUSY = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+_ACCEPT_PAUSE_SECONDS = 0.05
 
 
-class SiteServer(ThreadingHTTPServer):
-    """Serves ``site`` on one address; at most ``max_requests`` at once, the others get 503."""
-
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
+class SiteServer:
+    """Serves ``respond`` on ``listeners``, which it owns, under the policy of the moment."""
 
     def __init__(
-        self, host: str, port: int, site: Site, *, max_requests: int = _MAX_REQUESTS,
-        request_seconds: float = _REQUEST_SECONDS,
+        self, listeners: Sequence[socket.socket], respond: Callable[[Request], Response],
+        policy: PolicyFile, limits: Limits,
     ) -> None:  # fmt: skip
-        """Bind and listen; raises :class:`OSError` when the address cannot be had."""
-        self.site = site
-        self._free = threading.BoundedSemaphore(max_requests)
-        self._request_seconds = request_seconds
-        self._deadlines: dict[socket.socket, float] = {}
-        self._deadlines_lock = threading.Lock()
-        self.address_family, address = _resolve(host, port)
-        super().__init__(address, _Handler)
+        self._listeners = tuple(listeners)
+        self._gate = Gate(respond, policy)
+        self._policy = policy
+        self._limits = limits
+        self._places = Places(limits.max_connections)
+        self._stopping = threading.Event()
+        self._wake, self._waker = socket.socketpair()
+        self._thread = threading.Thread(target=self._accept_all, name="hisparse-exporter", daemon=True)
 
-    def server_bind(self) -> None:
-        """Bind without the lookup of the host's full name that the standard library does, and may hang on."""
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+    def start(self) -> None:
+        """Accept in a thread of its own."""
+        self._thread.start()
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Hand the request to a thread, or refuse it when all are taken."""
-        if not self._free.acquire(blocking=False):
-            return self._refuse(request)
-        with self._deadlines_lock:
-            self._deadlines[request] = time.monotonic() + self._request_seconds
-        return super().process_request(request, client_address)
+    def close(self) -> None:
+        """Stop listening and cut idle clients off. Requests being answered end with their threads."""
+        self._stopping.set()
+        self._waker.send(b"x")
+        self._thread.join()
+        for end in (self._wake, self._waker, *self._listeners):
+            end.close()
+        self._places.cut_waiting()
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve one request in its thread."""
+    def _accept_all(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            for listener in (self._wake, *self._listeners):
+                listener.setblocking(False)
+                selector.register(listener, selectors.EVENT_READ)
+            while not self._stopping.is_set():
+                for key, _ in selector.select():
+                    if key.fileobj is not self._wake:
+                        self._accept(cast(socket.socket, key.fileobj))
+
+    def _accept(self, listener: socket.socket) -> None:
         try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            _log.warning("cannot accept a connection: %s", error)
+            self._stopping.wait(_ACCEPT_PAUSE_SECONDS)
+            return
+        self._admit(connection)
 
-    def shutdown_request(self, request: Any) -> None:
-        """Forget the deadline before the socket is closed, so that no later socket inherits it."""
-        with self._deadlines_lock:
-            self._deadlines.pop(request, None)
-        super().shutdown_request(request)
-
-    def service_actions(self) -> None:
-        """Cut off requests that are past their deadline; called between accepts and at least twice a second."""
-        now = time.monotonic()
-        with self._deadlines_lock:
-            for request, deadline in self._deadlines.items():
-                if now > deadline:
-                    _cut(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log instead of printing: a client that went away is no news, anything else is a defect."""
-        level = logging.DEBUG if isinstance(sys.exception(), OSError) else logging.ERROR
-        _log.log(level, "request from %s failed", client_address, exc_info=True)
-
-    def _refuse(self, request: socket.socket) -> None:
+    def _admit(self, connection: socket.socket) -> None:
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        place = self._places.take(connection)
+        if place is None:
+            return self._refuse(connection)
         try:
-            request.settimeout(0)
-            request.send(_BUSY)
-        except OSError:
-            _log.debug("could not tell a client that the exporter is busy")
-        self.shutdown_request(request)
+            threading.Thread(target=self._serve, args=(place,), name="hisparse-client", daemon=True).start()
+        except RuntimeError as error:
+            _log.warning("cannot serve a client: %s", error)
+            self._places.leave(place)
+        return None
+
+    def _serve(self, place: Place) -> None:
+        connection = Connection(place, self._places, self._gate.respond, self._limits)
+        connection.serve(self._policy.current().tls)
+
+    def _refuse(self, connection: socket.socket) -> None:
+        """Say that every place is taken, as far as that goes without waiting and in the clear."""
+        with connection:
+            if self._policy.current().tls is None:
+                _send_at_once(connection, _BUSY)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: SiteServer
-    server_version = "hisparse-exporter"
-    sys_version = ""
-    timeout = _REQUEST_SECONDS
-
-    def answer(self) -> None:
-        """Answer the request that was just read."""
-        response = self._respond()
-        self.send_response(response.status)
-        sizes = {"Content-Type": response.content_type, "Content-Length": str(len(response.body))}
-        for name, value in (sizes | response.headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(response.body)
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer  # noqa: N815 - http.server's names
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
-        """Keep requests out of the log unless somebody debugs."""
-        _log.debug("%s " + format, self.address_string(), *args)
-
-    def _respond(self) -> Response:
-        accept, encoding = (self.headers.get(name, "") for name in ("Accept", "Accept-Encoding"))
-        request = Request(self.command, self.path.partition("?")[0], " ".join(accept.split()), encoding)
-        try:
-            return self.server.site.respond(request)
-        except Exception:  # noqa: BLE001 - one bad answer must not end the endpoint
-            _log.exception("answering %s failed", request.path)
-            return Response(
-                HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", b"internal error; see the exporter's log\n"
-            )
-
-
-def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, _, _, _, address = found[0]
-    return family, (str(address[0]), int(address[1]))
-
-
-def _cut(request: socket.socket) -> None:
+def _send_at_once(connection: socket.socket, data: bytes) -> None:
     try:
-        request.shutdown(socket.SHUT_RDWR)
+        connection.setblocking(False)
+        connection.send(data)
     except OSError:
-        _log.debug("a slow client was gone already")
+        _log.debug("could not tell a client that the exporter is busy")
+
+
+_BUSY_RESPONSE = text_response(
+    HTTPStatus.SERVICE_UNAVAILABLE, "every connection is being answered; come back", Retry_After="1"
+)
+_BUSY = render_head(_BUSY_RESPONSE, keep_alive=False) + _BUSY_RESPONSE.body

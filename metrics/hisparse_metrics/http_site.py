@@ -5,82 +5,94 @@ from __future__ import annotations
 import gzip
 import html
 import json
+import platform
 import re
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client.exposition import choose_encoder, gzip_accepted
+from prometheus_client.registry import Collector
 
-from hisparse_metrics.collector import PageCollector
+from hisparse_metrics.web.coalesce import Coalesced
+from hisparse_metrics.web.errors import ExporterError
+from hisparse_metrics.web.messages import Request, Response, text_response
+from hisparse_metrics.web.options import DEFAULT_TELEMETRY_PATH
+from hisparse_metrics.web.served import Served
 
 ALLOWED_METHODS = ("GET", "HEAD")
-_TEXT = "text/plain; charset=utf-8"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What of a request matters here; ``path`` without its query."""
-
-    method: str
-    path: str
-    accept: str = ""
-    accept_encoding: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A complete answer."""
-
-    status: HTTPStatus
-    content_type: str
-    body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
+_Route = Callable[[Request], Response]
 
 
 class Site:
-    """The exporter's pages. ``clock`` gives Unix seconds."""
+    """The exporter's pages about ``served``, its metrics under ``telemetry_path``."""
 
-    def __init__(self, collector: PageCollector, *, clock: Callable[[], float] = time.time) -> None:
-        self._collector = collector
-        self._clock = clock
-        self._routes = {"/": self._landing, "/metrics": self._metrics, "/healthz": self._healthz}
+    def __init__(self, served: Served, telemetry_path: str = DEFAULT_TELEMETRY_PATH) -> None:
+        self._served = served
+        self._telemetry_path = telemetry_path
+        self._expositions = Expositions(served.collector)
+        self._health = Coalesced(self._compute_health)
+        self._routes: dict[str, _Route] = {
+            "/": self._landing, "/healthz": self._healthz, "/-/healthy": _healthy, "/-/ready": self._ready,
+        }  # fmt: skip
+        if telemetry_path in self._routes:
+            raise ExporterError(f"cannot serve metrics under {telemetry_path}: the exporter uses that path")
+        self._routes[telemetry_path] = self._expositions.respond
 
     def respond(self, request: Request) -> Response:
         """Answer ``request``: 404 for an unknown path, 405 for anything but GET and HEAD."""
         if request.method not in ALLOWED_METHODS:
-            allow = {"Allow": ", ".join(ALLOWED_METHODS)}
-            return Response(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"only GET and HEAD\n", allow)
+            allow = ", ".join(ALLOWED_METHODS)
+            return text_response(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD", Allow=allow)
         route = self._routes.get(request.path)
         if route is None:
-            return Response(HTTPStatus.NOT_FOUND, _TEXT, b"not found; try / or /metrics\n")
+            return text_response(HTTPStatus.NOT_FOUND, f"not found; try / or {self._telemetry_path}")
         return route(request)
 
-    def _metrics(self, request: Request) -> Response:
-        encode, content_type = choose_encoder(_tame(request.accept))
-        body = encode(self._collector)
-        if not gzip_accepted(request.accept_encoding):
-            return Response(HTTPStatus.OK, content_type, body)
-        return Response(HTTPStatus.OK, content_type, gzip.compress(body, 1), {"Content-Encoding": "gzip"})
-
     def _healthz(self, _: Request) -> Response:
-        found = self._collector.folder.read()
-        newest = found.last_step_timestamp
-        facts = {
-            "status": "ok",
-            "pages": len(found.pages),
-            "up": found.num_up,
-            "last_step_age_seconds": None if newest is None else round(self._clock() - newest, 3),
-            "skipped": {reason: count for reason, count in sorted(found.skipped.items()) if count},
-        }
-        return Response(HTTPStatus.OK, "application/json", json.dumps(facts).encode() + b"\n")
+        return Response(HTTPStatus.OK, "application/json", self._health.get())
+
+    def _compute_health(self) -> bytes:
+        return json.dumps({"status": "ok", **self._served.facts()}).encode() + b"\n"
+
+    def _ready(self, _: Request) -> Response:
+        if self._served.is_ready():
+            return text_response(HTTPStatus.OK, "ready")
+        return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "not ready yet")
 
     def _landing(self, _: Request) -> Response:
-        folder = html.escape(str(self._collector.folder.path))
-        body = _LANDING.format(version=html.escape(build_version()), folder=folder)
+        paths = (self._telemetry_path, "/healthz", "/-/healthy", "/-/ready")
+        body = _LANDING.format(
+            version=html.escape(build_version()),
+            python=html.escape(f"{platform.python_implementation()} {platform.python_version()}"),
+            about=html.escape(self._served.about),
+            links="".join(f'<li><a href="{html.escape(p)}">{html.escape(p)}</a></li>' for p in paths),
+        )
         return Response(HTTPStatus.OK, "text/html; charset=utf-8", body.encode(errors="replace"))
+
+
+class Expositions:
+    """The metrics of ``collector`` in every format; clients that ask at once for the same one share it."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+        self._shared: dict[tuple[str, bool], Coalesced[bytes]] = {}
+
+    def respond(self, request: Request) -> Response:
+        """Answer in the format that the request prefers."""
+        encode, content_type = choose_encoder(_tame(request.accept))
+        packed = gzip_accepted(request.accept_encoding)
+        body = self._of(encode, content_type, packed).get()
+        return Response(HTTPStatus.OK, content_type, body, {"Content-Encoding": "gzip"} if packed else {})
+
+    def _of(self, encode: Callable[[Collector], bytes], content_type: str, packed: bool) -> Coalesced[bytes]:
+        """Return the shared rendering of one format; there are only as many as the client library knows."""
+
+        def render() -> bytes:
+            body = encode(self._collector)
+            return gzip.compress(body, 1) if packed else body
+
+        return self._shared.setdefault((content_type, packed), Coalesced(render))
 
 
 def build_version() -> str:
@@ -89,6 +101,10 @@ def build_version() -> str:
         return version("hisparse")
     except PackageNotFoundError:
         return "unreleased"
+
+
+def _healthy(_: Request) -> Response:
+    return text_response(HTTPStatus.OK, "healthy")
 
 
 def _tame(accept: str) -> str:
@@ -104,6 +120,6 @@ def _comparable_version(media_type: str) -> bool:
 
 _LANDING = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>HiSparse exporter</title></head>
-<body><h1>HiSparse exporter</h1><p>Version {version}, reading the stats pages in {folder}</p>
-<ul><li><a href="/metrics">/metrics</a></li><li><a href="/healthz">/healthz</a></li></ul></body></html>
+<body><h1>HiSparse exporter</h1><p>Version {version} on {python}, reading {about}</p>
+<ul>{links}</ul></body></html>
 """

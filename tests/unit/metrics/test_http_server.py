@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 
@@ -14,19 +14,11 @@ import pytest
 from hisparse_metrics.collector import PageCollector
 from hisparse_metrics.exporter import Exporter, ExporterError, parse_listen
 from hisparse_metrics.http_server import SiteServer
-from hisparse_metrics.http_site import Request, Response, Site
 from hisparse_metrics.page_folder import PageFolder
-
-
-class StubSite(Site):
-    """A site whose every answer is given by a function."""
-
-    def __init__(self, answer: Callable[[Request], Response]) -> None:
-        self._answer = answer
-
-    def respond(self, request: Request) -> Response:
-        """Answer with the function."""
-        return self._answer(request)
+from hisparse_metrics.web.limits import Limits
+from hisparse_metrics.web.listen import open_listener
+from hisparse_metrics.web.messages import Request, Response
+from hisparse_metrics.web.policy import PolicyFile
 
 
 def ok(request: Request) -> Response:
@@ -34,26 +26,33 @@ def ok(request: Request) -> Response:
 
 
 @contextmanager
-def serving(
-    answer: Callable[[Request], Response], max_requests: int = 8, request_seconds: float = 10.0
-) -> Iterator[int]:
-    server = SiteServer(
-        "127.0.0.1", 0, StubSite(answer), max_requests=max_requests, request_seconds=request_seconds
-    )
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
+def serving(answer: Callable[[Request], Response], limits: Limits | None = None) -> Iterator[int]:
+    listener = open_listener("127.0.0.1", 0)
+    server = SiteServer([listener], answer, PolicyFile(None), limits or Limits())
+    port: int = listener.getsockname()[1]
+    server.start()
     try:
-        yield server.server_port
+        yield port
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        server.close()
+
+
+def exchange(port: int, sent: bytes) -> bytes:
+    """Send bytes and return all that comes back until the server closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: client.recv(65536), b""))
 
 
 def fetch(port: int, path: str = "/", method: str = "GET") -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     connection.request(method, path)
     return connection.getresponse()
+
+
+def num_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def assert_served_soon(port: int) -> None:
@@ -94,7 +93,7 @@ def test_more_requests_than_the_bound_are_told_to_come_back() -> None:
         assert leave.wait(5)
         return ok(request)
 
-    with serving(slow, max_requests=1) as port:
+    with serving(slow, Limits(max_connections=1)) as port:
         answers: list[int] = []
         first = threading.Thread(target=lambda: answers.append(fetch(port).status))
         first.start()
@@ -107,11 +106,133 @@ def test_more_requests_than_the_bound_are_told_to_come_back() -> None:
 
 
 def test_a_client_that_trickles_is_cut_off_and_frees_its_place() -> None:
-    with serving(ok, max_requests=1, request_seconds=0.2) as port:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as slow:
-            slow.sendall(b"GET / HTTP/1.0\r\nX-Slow: ")
+    with (
+        serving(ok, Limits(head_seconds=0.2)) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=5) as slow,
+    ):
+        slow.sendall(b"GET / HTTP/1.0\r\nX-Slow: ")
+        assert slow.recv(1) == b""
+
+
+def test_trickling_does_not_win_time() -> None:
+    with (
+        serving(ok, Limits(head_seconds=0.5)) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=5) as slow,
+    ):
+        started, ended = time.monotonic(), threading.Event()
+
+        def trickle() -> None:
+            while not ended.wait(0.05):
+                slow.send(b"X")
+
+        sender = threading.Thread(target=trickle)
+        sender.start()
+        try:
             assert slow.recv(1) == b""
-        assert_served_soon(port)
+        finally:
+            ended.set()
+            sender.join()
+        assert time.monotonic() - started < 3
+
+
+def test_more_slow_clients_than_places_do_not_keep_a_scrape_out() -> None:
+    with serving(ok, Limits(max_connections=8)) as port, ExitStack() as clients:
+        slow = [
+            clients.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)) for _ in range(40)
+        ]
+        for client in slow:
+            with suppress(ConnectionError):
+                client.sendall(b"GET /metrics HTTP/1.1\r\nHost:")
+        started = time.monotonic()
+        assert fetch(port, "/metrics").status == 200
+        assert time.monotonic() - started < 2
+
+
+def test_a_client_that_does_not_read_loses_its_place() -> None:
+    def large(_: Request) -> Response:
+        return Response(HTTPStatus.OK, "text/plain", bytes(32 << 20))
+
+    limits = Limits(max_connections=1, write_grace_seconds=0.0)
+    with serving(large, limits) as port, socket.create_connection(("127.0.0.1", port), timeout=5) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert slow.recv(15) == b"HTTP/1.1 200 OK"
+        assert len(fetch(port).read()) == 32 << 20
+
+
+def test_a_client_that_does_not_read_is_cut_off_in_the_end() -> None:
+    def large(_: Request) -> Response:
+        return Response(HTTPStatus.OK, "text/plain", bytes(32 << 20))
+
+    with (
+        serving(large, Limits(write_seconds=0.2)) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=5) as slow,
+    ):
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(0.6)
+        received = b"".join(iter(lambda: slow.recv(1 << 20), b""))
+        assert 0 < len(received) < 32 << 20
+
+
+def test_a_connection_serves_many_requests() -> None:
+    with serving(ok) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.connect()
+        before = connection.sock
+        for path in ("/a", "/b", "/c"):
+            connection.request("GET", path)
+            assert connection.getresponse().read() == path.encode()
+        assert connection.sock is before
+
+
+def test_requests_sent_together_are_answered_in_order() -> None:
+    with serving(ok) as port:
+        answers = exchange(port, b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert [part[-2:] for part in answers.split(b"HTTP/1.1 200 OK")[1:]] == [b"/a", b"/b"]
+
+
+def test_an_idle_connection_ends() -> None:
+    with (
+        serving(ok, Limits(idle_seconds=0.1)) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=5) as client,
+    ):
+        client.sendall(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"".join(iter(lambda: client.recv(4096), b"")).endswith(b"/a")
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nGET / HTTP/1.1\r\n\r\n", b"200"),
+        (b"GET / HTTP/1.0\r\n\r\n", b"200"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"200"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /\r\n\r\n", b"400"),
+        (b"GET / HTTP/2.0\r\n\r\n", b"505"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 101 + b"\r\n", b"431"),
+        (b"GET /" + b"x" * 200_000, b"431"),
+    ],
+)
+def test_one_answer_then_the_end(request_head: bytes, status: bytes) -> None:
+    with serving(ok) as port:
+        answer = exchange(port, request_head)
+        assert answer[:12] == b"HTTP/1.1 " + status
+        assert answer.count(b"Server: ") == 1
+        assert b"Connection: close" in answer
+        assert fetch(port).status == 200
+
+
+def test_no_descriptor_and_no_thread_is_left_behind() -> None:
+    with serving(ok) as port:
+        fetch(port).close()
+        before = num_descriptors()
+        for _ in range(20):
+            exchange(port, b"GET / HTTP/1.0\r\n\r\n")
+        deadline = time.monotonic() + 5
+        while num_descriptors() > before and time.monotonic() < deadline:
+            pass
+        assert num_descriptors() <= before
+    assert not [thread for thread in threading.enumerate() if thread.name == "hisparse-exporter"]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +263,7 @@ def test_exporter_speaks_ipv6(tmp_path: Path) -> None:
         assert exporter.url == f"http://[::1]:{exporter.port}"
         with socket.create_connection(("::1", exporter.port), timeout=5) as client:
             client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
-            assert client.recv(15) == b"HTTP/1.0 200 OK"
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
 
 
 def test_port_in_use_names_port_reason_and_remedy(tmp_path: Path) -> None:

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from hisparse_metrics.collector import PageCollector
-from hisparse_metrics.http_site import Request, Response, Site
+from hisparse_metrics.http_site import Site
 from hisparse_metrics.page_folder import PageFolder
+from hisparse_metrics.web.errors import ExporterError
+from hisparse_metrics.web.messages import Request, Response
+from hisparse_metrics.web.options import WebOptions
+from hisparse_metrics.web.served import Served, served_pages
 from tests.unit.metrics.support import make_step, published
 
 PROMETHEUS_ACCEPT = (
@@ -18,7 +22,8 @@ PROMETHEUS_ACCEPT = (
 
 
 def get(folder: Path, path: str, method: str = "GET", **headers: str) -> Response:
-    site = Site(PageCollector(PageFolder(folder)), clock=lambda: make_step().timestamp + 1.5)
+    collector = PageCollector(PageFolder(folder))
+    site = Site(served_pages(collector, clock=lambda: make_step().timestamp + 1.5))
     return site.respond(Request(method, path, **headers))
 
 
@@ -71,12 +76,57 @@ def test_landing_page_links_and_escapes(tmp_path: Path) -> None:
     assert b"<script>" not in response.body
 
 
-@pytest.mark.parametrize("path", ["/metric", "/metrics/", "/../etc/passwd", "", "//", "/favicon.ico"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/metric",
+        "/metrics/",
+        "/../etc/passwd",
+        "/metrics/../metrics",
+        "/%2e%2e/etc/passwd",
+        "/%6detrics",
+        "",
+        "//",
+        "//metrics",
+        "/favicon.ico",
+        "/metrics%00",
+        "*",
+    ],
+)
 def test_unknown_paths_are_not_found(tmp_path: Path, path: str) -> None:
     assert get(tmp_path, path).status == 404
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW", "get"])
 def test_other_methods_are_refused(tmp_path: Path, method: str) -> None:
     response = get(tmp_path, "/metrics", method)
     assert (response.status, response.headers) == (405, {"Allow": "GET, HEAD"})
+
+
+def test_metrics_path_can_be_chosen(tmp_path: Path) -> None:
+    site = Site(served_pages(PageCollector(PageFolder(tmp_path))), "/probe/metrics")
+    assert site.respond(Request("GET", "/probe/metrics")).body.startswith(b"# HELP")
+    assert site.respond(Request("GET", "/metrics")).status == 404
+    assert b'href="/probe/metrics"' in site.respond(Request("GET", "/")).body
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/-/ready", "/-/healthy"])
+def test_metrics_path_cannot_hide_another(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ExporterError, match="uses that path"):
+        Site(served_pages(PageCollector(PageFolder(tmp_path))), path)
+
+
+@pytest.mark.parametrize("path", ["metrics", "", "/a b", "/a?b", "/a#b", "/ä", "/a\n"])
+def test_nonsense_metrics_paths_are_refused(path: str) -> None:
+    with pytest.raises(ExporterError, match=r"--web\.telemetry-path"):
+        WebOptions(telemetry_path=path)
+
+
+def test_healthy_always_and_ready_when_the_source_says_so(tmp_path: Path) -> None:
+    ready: list[bool] = []
+    served = Served(PageCollector(PageFolder(tmp_path)), "a test", dict, lambda: bool(ready))
+    site = Site(served)
+    assert site.respond(Request("GET", "/-/healthy")).status == 200
+    assert site.respond(Request("GET", "/-/ready")).status == 503
+    ready.append(True)
+    assert site.respond(Request("GET", "/-/ready")).status == 200

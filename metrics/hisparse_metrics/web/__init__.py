@@ -1,0 +1,1 @@
+"""What makes the endpoint fit for a network: web-config file, TLS, passwords, limits, requests and connections."""
