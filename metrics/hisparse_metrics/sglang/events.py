@@ -70,7 +70,7 @@ def find_event(text: str) -> tuple[EventKind, dict[str, Value]] | None:
 def _read(message: Message, text: str) -> tuple[EventKind, dict[str, Value]] | None:
     at = text.find(message.needle)
     end = at + len(message.needle)
-    values = read_prefix(text[max(0, at - MAX_PREFIX) : at]).values
+    values = read_prefix(text[max(0, end - MAX_PREFIX) : end]).values
     if message.numbers is None:
         return message.kind, values
     found = list(message.numbers.finditer(text[end : end + _MAX_TEXT].rstrip()))
