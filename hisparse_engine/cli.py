@@ -24,6 +24,7 @@ _COMMANDS = {
         "hisparse_engine.commands.generate",
         "Decode prompts with a checkpoint and print the result.",
     ),
+    "sidecar": ("hisparse_engine.commands.sidecar", "Turn another engine's log into the same metrics."),
 }
 
 _ENGINE_PACKAGES = frozenset({"torch", "numpy", "pydantic", "rich", "safetensors", "tokenizers"})

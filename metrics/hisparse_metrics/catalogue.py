@@ -31,7 +31,7 @@ INFO_LABELS: Final = (
     Label("dtype", "element type of the KV rows"),
 )
 
-SOURCE_LABELS: Final = (Label("source", "configured name of the followed log"),)
+SOURCE_LABELS: Final = (Label("source", "the followed log: its path, unit or `stdin`; for a pattern's own figures, the pattern"),)
 """Identity of one followed log: on every sidecar series."""
 
 OUTCOME: Final = Label(
@@ -43,6 +43,12 @@ SKIP_REASON: Final = Label(
     ("unreadable", "truncated", "garbage", "layout", "catalogue", "torn", "superseded", "expired"),
 )
 LINE_OUTCOME: Final = Label("outcome", "what became of the line", ("parsed", "ignored", "malformed"))
+ENGINE_STATE: Final = Label(
+    "state", "what the log tells of its engine", ("working", "idle", "stalled", "silent", "dead")
+)
+LOG_POOL: Final = Label(
+    "pool", "pool that an engine without a split logs; `single` is the only one", ("single", "full", "swa", "mamba")
+)
 
 # -- sections, in the order of the reference --------------------------------------------------------------------
 
@@ -112,6 +118,21 @@ def _source(
     return Metric(
         name, kind, unit, SIDECAR, text, question, Origin.SOURCE, labels=labels, identity=SOURCE_LABELS
     )
+
+
+def _logged(
+    name: str,
+    kind: Kind,
+    unit: Unit,
+    text: str,
+    question: str,
+    labels: tuple[Label, ...] = (),
+) -> Metric:
+    """Return what only an engine's log tells of one rank; the sidecar's own engine series have both identities."""
+    return Metric(
+        name, kind, unit, SIDECAR, text, question, Origin.SOURCE, labels=labels,
+        identity=ENGINE_LABELS + SOURCE_LABELS, is_level=kind is Kind.GAUGE,
+    )  # fmt: skip
 
 
 # -- split ------------------------------------------------------------------------------------------------------
@@ -353,6 +374,81 @@ SOURCE_LAG_BYTES: Final = _source(
     "hisparse_source_lag_bytes", Kind.GAUGE, Unit.BYTES,
     "Bytes of the log that are written but not read yet.",
     "Does the sidecar keep up?",
+)  # fmt: skip
+SOURCE_SKIPPED_BYTES: Final = _source(
+    "hisparse_source_skipped_bytes_total", Kind.COUNTER, Unit.BYTES,
+    "Bytes of the log that were never parsed: of lines beyond the length limit, or lost in an overrun.",
+    "Is anything missing from the counters?",
+)  # fmt: skip
+SOURCE_STATE: Final = _source(
+    "hisparse_source_state", Kind.GAUGE, Unit.NONE,
+    "1 for the state that the log tells of its engine, 0 for the others.",
+    "Is the engine idle, stuck or dead, or does nobody know?",
+    (ENGINE_STATE,),
+)  # fmt: skip
+SOURCE_RANKS: Final = _source(
+    "hisparse_source_ranks", Kind.GAUGE, Unit.NONE,
+    "Ranks that the sidecar keeps numbers of.",
+    "Does every rank log here?",
+)  # fmt: skip
+SOURCE_REFUSED_RECORDS: Final = _source(
+    "hisparse_source_refused_records_total", Kind.COUNTER, Unit.LINES,
+    "Records of ranks beyond the limit of ranks per log; their numbers are not exported.",
+    "Is a rank missing because the log names too many?",
+)  # fmt: skip
+SOURCE_UNKNOWN_FIELDS: Final = _source(
+    "hisparse_source_unknown_fields_total", Kind.COUNTER, Unit.NONE,
+    "Fields of records that the parser does not know and skipped.",
+    "Does a new version of the engine say more than the sidecar reads?",
+)  # fmt: skip
+SIDECAR_STATE_FILE_FAILURES: Final = Metric(
+    "hisparse_sidecar_state_file_failures_total", Kind.COUNTER, Unit.NONE, SIDECAR,
+    "Times that positions and counters could not be saved; until they can, a restart repeats lines.",
+    "Would a restart repeat or skip lines?",
+    Origin.SOURCE,
+)  # fmt: skip
+
+HOST_ALLOCATION_FAILURES: Final = _logged(
+    "hisparse_host_allocation_failures_total", Kind.COUNTER, Unit.NONE,
+    "Times that the host pool had too few free slots for a request.",
+    "Is the host pool too small? This is the failure that stops HiSparse in production.",
+)  # fmt: skip
+DEVICE_ALLOCATION_FAILURES: Final = _logged(
+    "hisparse_device_allocation_failures_total", Kind.COUNTER, Unit.NONE,
+    "Times that a request got no device buffer.",
+    "Is the device pool too small for the hot buffers?",
+)  # fmt: skip
+SYNCHRONOUS_SWAP_INS: Final = _logged(
+    "hisparse_synchronous_swap_ins_total", Kind.COUNTER, Unit.NONE,
+    "Times that the engine fell back to synchronous swap-in.",
+    "Has the engine lost its fast path?",
+)  # fmt: skip
+ENGINE_STARTS: Final = _logged(
+    "hisparse_engine_starts_total", Kind.COUNTER, Unit.NONE,
+    "Times that the engine said it was ready; an increase is a restart.",
+    "Does the engine restart?",
+)  # fmt: skip
+ENGINE_CRASHES: Final = _logged(
+    "hisparse_engine_crashes_total", Kind.COUNTER, Unit.NONE,
+    "Times that the log showed a crash; all lines until the next sign of life are one.",
+    "Does the engine crash?",
+)  # fmt: skip
+GENERATION_TOKENS_PER_SECOND: Final = _logged(
+    "hisparse_generation_tokens_per_second", Kind.GAUGE, Unit.NONE,
+    "Generation throughput as the engine logged it, over its own log interval.",
+    "How fast does an engine decode that does not export a counter of its tokens?",
+)  # fmt: skip
+POOL_TOKENS: Final = _logged(
+    "hisparse_pool_tokens", Kind.GAUGE, Unit.TOKENS,
+    "Used slots of a pool as the engine logged them; only of lines or pools without a split.",
+    "How many tokens does an engine hold that does not log the split?",
+    (LOG_POOL,),
+)  # fmt: skip
+POOL_TOKEN_USAGE: Final = _logged(
+    "hisparse_pool_token_usage", Kind.GAUGE, Unit.RATIO,
+    "Usage of a pool as the engine logged it, 0 to 1, to two decimals; only of lines or pools without a split.",
+    "How full is a pool that is not split?",
+    (LOG_POOL,),
 )  # fmt: skip
 
 # -- the whole --------------------------------------------------------------------------------------------------
