@@ -31,7 +31,9 @@ INFO_LABELS: Final = (
     Label("dtype", "element type of the KV rows"),
 )
 
-SOURCE_LABELS: Final = (Label("source", "the followed log: its path, unit or `stdin`; for a pattern's own figures, the pattern"),)
+SOURCE_LABELS: Final = (
+    Label("source", "the followed log: its path, unit or `stdin`; for a pattern's own figures, the pattern"),
+)
 """Identity of one followed log: on every sidecar series."""
 
 OUTCOME: Final = Label(
@@ -47,7 +49,9 @@ ENGINE_STATE: Final = Label(
     "state", "what the log tells of its engine", ("working", "idle", "stalled", "silent", "dead")
 )
 LOG_POOL: Final = Label(
-    "pool", "pool that an engine without a split logs; `single` is the only one", ("single", "full", "swa", "mamba")
+    "pool",
+    "pool that an engine without a split logs; `single` is the only one",
+    ("single", "full", "swa", "mamba"),
 )
 
 # -- sections, in the order of the reference --------------------------------------------------------------------
