@@ -16,6 +16,7 @@ from hisparse_metrics.sglang.prefix import MAX_PREFIX, Prefix, read_prefix
 from hisparse_metrics.sglang.records import Value
 from hisparse_metrics.sglang.shapes import Shapes, learn
 
+MAX_RECORDS = 256
 _MARKER = re.compile(r"(Decode|Prefill) batch(?: \[[0-9]{1,18}\])?([.,]) ", re.ASCII)
 _FOREIGN = re.compile(
     r"\r|\[(?:[0-9]{4}-[0-9]{2}-[0-9]{2}[ T])?[0-9]{2}:[0-9]{2}:[0-9]{2}| \[repeated |\[[0-9;]{1,8}m",
@@ -44,18 +45,22 @@ class Scanner:
         self.read_known = self._shapes.read
 
     def read(self, text: str) -> Iterator[Found | None]:
-        """Yield each record of ``text`` in order; ``None`` for a marker whose record is not whole."""
+        """Yield each record of ``text`` in order; ``None`` for a marker whose record is not whole.
+
+        Behind :data:`MAX_RECORDS` markers a line is not looked at any more.
+        """
         if values := self._shapes.read(text):
             yield Found(values, 0)
             return
-        ahead = _MARKER.search(text)
-        begin = 0
-        while ahead:
-            marker, prefix = ahead, _prefix_before(text, begin, ahead)
+        marker, prefix = _next(text, 0)
+        for _ in range(MAX_RECORDS):
+            if marker is None:
+                return
             begin = marker.end()
-            ahead = _MARKER.search(text, begin)
-            end = _prefix_before(text, begin, ahead).start if ahead else len(text)
-            yield self._read_record(text, marker, prefix, text[begin : min(end, begin + MAX_BODY + 1)])
+            following, its_prefix = _next(text, begin)
+            end = min(its_prefix.start, begin + MAX_BODY + 1)
+            yield self._read_record(text, marker, prefix, text[begin:end])
+            marker, prefix = following, its_prefix
 
     def _read_record(self, line: str, marker: re.Match[str], prefix: Prefix, text: str) -> Found | None:
         """Read one record; ``text`` is what follows its marker, one character too much when that is too long."""
@@ -80,9 +85,12 @@ class Scanner:
             self._shapes.add(shape)
 
 
-def _prefix_before(text: str, begin: int, marker: re.Match[str]) -> Prefix:
-    """Read the prefix between ``begin`` and ``marker``; its ``start`` is a place in ``text``."""
+def _next(text: str, begin: int) -> tuple[re.Match[str] | None, Prefix]:
+    """Return the next marker and the prefix between ``begin`` and it, whose ``start`` is a place in ``text``."""
+    marker = _MARKER.search(text, begin)
+    if marker is None:
+        return None, Prefix({}, len(text))
     begin = max(begin, marker.start() - MAX_PREFIX)
     begin = max(begin, text.rfind("\r", begin, marker.start()) + 1)
     prefix = read_prefix(text[begin : marker.start()])
-    return prefix._replace(start=begin + prefix.start)
+    return marker, prefix._replace(start=begin + prefix.start)

@@ -6,6 +6,7 @@ import pytest
 
 from hisparse_metrics.decode_log import LogFormat, render
 from hisparse_metrics.sglang import LogParser, Record
+from hisparse_metrics.sglang.scan import MAX_RECORDS
 from hisparse_metrics.sglang.shapes import MAX_SHAPES
 from hisparse_metrics.stats import Levels, StepStats, Totals
 
@@ -119,3 +120,7 @@ def test_values_of_one_line_are_not_shared_with_the_next() -> None:
     assert found[0].values == found[1].values
     assert found[0].values is not found[1].values
     assert found[2].values["running_requests"] == 6
+
+
+def test_records_of_a_line_are_bounded() -> None:
+    assert len(records(FIRST * (2 * MAX_RECORDS))) == MAX_RECORDS
