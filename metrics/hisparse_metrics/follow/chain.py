@@ -7,12 +7,16 @@ from hisparse_metrics.follow.file import FollowedFile
 from hisparse_metrics.follow.source import Json, LineBatch
 from hisparse_metrics.follow.trail import Position
 
+_MAX_FORMER = 16
+_SEARCHES = 3
+
 
 class Chain:
     """Open files of one path, oldest first.
 
     ``real`` is where the path led when its newest file was opened. ``siblings`` are the inodes seen beside it, so
     that a file which came and went between two looks is recognised as new; ``None`` before the first look.
+    ``former`` is how far files had been read when they were truncated: copies made before are known by it.
     """
 
     def __init__(self, path: str, real: str = "", siblings: frozenset[int] | None = None) -> None:
@@ -22,19 +26,27 @@ class Chain:
         self.is_same = True
         self.files: list[FollowedFile] = []
         self.broken: list[Position] = []
+        self.former: list[Position] = []
+        self.unopened: frozenset[int] = frozenset()
+        self.searches_left = 0
         self.error = ""
 
     @classmethod
     def from_json(cls, item: object) -> Chain:
         """Return a chain without files, as :meth:`to_json` wrote it. Raises :class:`ValueError`."""
         match item:
-            case {"path": str(path), "real": str(real), "siblings": list(siblings)}:
-                return cls(path, real, frozenset(inode for inode in siblings if isinstance(inode, int)))
+            case {"path": str(path), "real": str(real), "siblings": list(siblings), "former": list(former)}:
+                chain = cls(path, real, frozenset(inode for inode in siblings if isinstance(inode, int)))
+                chain.former = [Position.from_json(position) for position in former]
+                return chain
         raise ValueError(f"not a remembered path: {item!r:.200}")
 
     def to_json(self) -> Json:
         """Return what is remembered beside the positions of the files."""
-        return {"path": self.path, "real": self.real, "siblings": sorted(self.siblings or ())}
+        former = [position.to_json() for position in self.former]
+        return {
+            "path": self.path, "real": self.real, "siblings": sorted(self.siblings or ()), "former": former,
+        }  # fmt: skip
 
     @property
     def positions(self) -> list[Position]:
@@ -49,9 +61,22 @@ class Chain:
         """Take notice that the path names this one of the files again."""
         self.files.sort(key=lambda file: file.file_id == file_id)
 
-    def add_before(self, newer: FollowedFile, file: FollowedFile) -> None:
-        """Insert a file that holds older lines than ``newer``."""
-        self.files.insert(self.files.index(newer), file)
+    def add_before_newest(self, file: FollowedFile) -> None:
+        """Insert a file that holds older lines than the newest."""
+        self.files.insert(max(0, len(self.files) - 1), file)
+
+    def refresh(self) -> None:
+        """Notice truncations now, and keep how far the lost content had been read."""
+        for file in list(self.files):
+            try:
+                file.refresh()
+            except OSError as error:
+                self._give_up(file, error)
+        for file in self.files:
+            previous, file.previous = file.previous, None
+            if previous and previous.offset:
+                self.former = [*self.former, previous][-_MAX_FORMER:]
+                self.searches_left = _SEARCHES
 
     def read(self, max_bytes: int, now: float) -> tuple[int, list[LineBatch]]:
         """Read from the oldest file that has something; the next one waits until that one is at its end."""

@@ -37,6 +37,8 @@ class Follower:
     The consumer counts all that :meth:`poll` returned, then calls :meth:`commit` with everything that it wants to
     find again in :attr:`extra` after a restart. Killed at any moment, the next process continues from the last
     commit: with its counters, and with exactly the lines that are not in them.
+
+    Raises :class:`~hisparse_metrics.follow.state.StateError` when the state file cannot be read, or not be written.
     """
 
     def __init__(self, sources: Iterable[Source], state_file: StateFile | None = None) -> None:
@@ -49,6 +51,8 @@ class Follower:
         self.extra: Json = state.extra if state else {}
         if state and state_file:
             self._resume(state, state_file)
+        if state_file:
+            self._begin()
 
     def poll(self, max_bytes: int = DEFAULT_POLL_BYTES) -> list[LineBatch]:
         """Return new lines of all sources, reading at most ``max_bytes`` from each."""
@@ -72,6 +76,12 @@ class Follower:
                 return
             if not batches:
                 waker.wait()
+
+    def _begin(self) -> None:
+        """Find the sources and commit before anything is read: a kill during the first poll loses nothing."""
+        for source in self.sources:
+            source.poll(0)
+        self.commit(self.extra)
 
     def _resume(self, state: State, state_file: StateFile) -> None:
         for source in self.sources:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from hisparse_metrics.follow.chain import Chain
-from hisparse_metrics.follow.disk import Disk, Handle
-from hisparse_metrics.follow.file import FollowedFile
+from hisparse_metrics.follow.disk import Disk, FileId, Handle
 from hisparse_metrics.follow.roster import Roster
 from hisparse_metrics.follow.siblings import Folders
-from hisparse_metrics.follow.trail import Position
+from hisparse_metrics.follow.trail import Position, Trail
 
 
 class Recovery:
@@ -26,57 +25,69 @@ class Recovery:
         """Return the inodes of the files next to a chain's newest; ``None`` when they cannot be listed."""
         if not self._folders.can_list(chain.real):
             return None
-        return frozenset(self._folders.siblings(chain.real).values())
+        return frozenset(self._folders.siblings(chain.real).values()) - chain.unopened
 
     def reopen(self, position: Position) -> None:
         """Find a file that was open before, whatever its name is now, and put it into its chain.
 
-        The path itself is left to whoever visits it: it may name another file by now.
+        If its path still leads to it, that is left to whoever visits the path.
         """
         self._roster.remember(position)
         chain = self._roster.chains.setdefault(position.path, Chain(position.path))
+        if self._leads_to(chain.path, position.file_id):
+            return None
         for name in self._folders.with_inode(chain.real, position.file_id.inode):
-            handle = self._open(name) if name not in (chain.path, chain.real) else None
+            handle = self._open(name)
             if handle and self._fits_or_close(position, handle):
                 return chain.add(self._roster.follow(chain.path, handle))
         return None
 
-    def open_missed(self, chain: Chain, newest: int | None) -> None:
-        """Open what was created and rotated away since the last look: new beside the log, and not a copy."""
+    def open_missed(self, chain: Chain, newest: int | None = None) -> None:
+        """Open what was created and rotated away since the last look: new beside the log, and not a copy.
+
+        What cannot be opened now stays new.
+        """
         self.look()
-        known = chain.siblings or frozenset()
+        known = (chain.siblings or frozenset()) | {newest}
         beside = self._folders.siblings(chain.real)
-        handles = [self._open(name) for name, inode in beside.items() if inode not in known | {newest}]
-        for handle in sorted(filter(None, handles), key=lambda handle: handle.stat().st_mtime_ns):
-            if any(_is_copy(file, handle) for file in chain.files):
-                handle.close()
-            else:
-                chain.add(self._roster.follow(chain.path, handle))
+        new = {inode: self._open(name) for name, inode in beside.items() if inode not in known}
+        for handle in sorted(filter(None, new.values()), key=lambda handle: handle.stat().st_mtime_ns):
+            offset = _bytes_read_elsewhere(chain, handle)
+            chain.add(self._roster.follow_from(chain.path, handle, offset))
+        followed = {file.file_id.inode for file in self._roster.files()}
+        chain.unopened = frozenset(new) - followed
         chain.siblings = self.inodes_beside(chain)
 
-    def recover_copies(self, chain: Chain) -> None:
+    def recover_copy(self, chain: Chain) -> None:
         """After a truncation, read the rest from the copy that was made before it, if there is one."""
-        for file in list(chain.files):
-            position, file.previous = file.previous, None
-            if position and position.offset:
-                self._recover(chain, file, position)
+        chain.refresh()
+        if chain.searches_left:
+            chain.searches_left -= 1
+            for name in self._folders.siblings(chain.real):
+                self._continue_in(name, chain)
 
     def offset_in_copy(self, path: str, handle: Handle) -> int:
         """Return where to begin in a new file: behind what was read of the file that it is a copy of, or at 0."""
         for chain in self._roster.chains.values():
             if path.startswith(chain.real) and path != chain.real:
-                for file in chain.files:
-                    if offset := _offset_after_copying(file, handle):
-                        return offset
+                chain.refresh()
+                if offset := _bytes_read_elsewhere(chain, handle):
+                    return offset
         return 0
 
-    def _recover(self, chain: Chain, file: FollowedFile, position: Position) -> None:
-        for name in self._folders.siblings(chain.real):
-            handle = self._open(name)
-            if handle and self._fits_or_close(position, handle):
-                copy = self._roster.follow_from(chain.path, handle, position.offset)
-                return chain.add_before(file, copy)
-        return None
+    def _continue_in(self, name: str, chain: Chain) -> None:
+        handle = self._open(name)
+        offset = _bytes_read_before(chain, handle) if handle else 0
+        if handle and offset:
+            chain.add_before_newest(self._roster.follow_from(chain.path, handle, offset))
+        elif handle:
+            handle.close()
+
+    def _leads_to(self, path: str, file_id: FileId) -> bool:
+        try:
+            return FileId.of(self._disk.stat(path)) == file_id
+        except OSError:
+            return False
 
     def _open(self, name: str) -> Handle | None:
         try:
@@ -91,13 +102,19 @@ class Recovery:
         return fits
 
 
-def _is_copy(file: FollowedFile, handle: Handle) -> bool:
-    return file.position.offset > 0 and file.position.fits(handle)
+def _bytes_read_elsewhere(chain: Chain, handle: Handle) -> int:
+    """Return how much of a file was, or is about to be, read under another name."""
+    if offset := _bytes_read_before(chain, handle):
+        return offset
+    is_copy = any(file.position.offset and file.position.fits(handle) for file in chain.files)
+    return handle.stat().st_size if is_copy else 0
 
 
-def _offset_after_copying(file: FollowedFile, handle: Handle) -> int:
-    file.refresh()
-    if file.previous and file.previous.offset and file.previous.fits(handle):
-        position, file.previous = file.previous, None
-        return position.offset
-    return handle.stat().st_size if _is_copy(file, handle) else 0
+def _bytes_read_before(chain: Chain, handle: Handle) -> int:
+    """Return how much of a file was read before the original was truncated; a second copy has nothing new."""
+    for index, position in enumerate(chain.former):
+        if position.fits(handle):
+            end = Trail.at(handle, handle.stat().st_size)
+            chain.former[index] = Position.of(position.path, position.file_id, end)
+            return position.offset
+    return 0

@@ -39,7 +39,9 @@ class Scanner:
         matches = list(self._matches())
         present = {file_id for path, is_new in matches if (file_id := self._visit(path, is_new))}
         for chain in self._roster.chains.values():
-            self._recovery.recover_copies(chain)
+            self._recovery.recover_copy(chain)
+            if chain.unopened:
+                self._recovery.open_missed(chain)
             if chain.siblings is None or chain.is_same:
                 chain.siblings = beside.get(chain.path, self._recovery.inodes_beside(chain))
         self._roster.retire(present, {path for path, _ in matches})
@@ -88,7 +90,7 @@ class Scanner:
             return
         file_id = FileId.of(handle.stat())
         known = self._roster.remembered.get(file_id)
-        chain.is_same = known is not None and known.fits(handle)
+        chain.is_same = known is not None and known.offset > 0 and known.fits(handle)
         if not chain.is_same and chain.siblings is not None:
             self._recovery.open_missed(chain, file_id.inode)
         chain.real = self._disk.real(chain.path)
