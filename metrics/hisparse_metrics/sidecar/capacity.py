@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-MAX_ERROR = 0.01
+_MAX_ERROR = 0.01 + 1e-6
 _HALF_STEP = 0.005
 _SLACK = 1e-9
 
@@ -31,9 +31,10 @@ class CapacityEstimate:
         """The capacity in tokens, or ``None`` while it is not known to 1 %."""
         if self.stated is not None:
             return self.stated
-        if self.low <= 0 or (self.high - self.low) / 2 > MAX_ERROR * self.low:
+        middle = (self.low + self.high) / 2
+        if self.low <= 0 or math.isinf(middle) or self.high - middle > _MAX_ERROR * middle:
             return None
-        return float(round((self.low + self.high) / 2))
+        return float(round(middle))
 
     def observe(self, tokens: float, usage: float, stated: Iterable[float] = ()) -> None:
         """Narrow by one record's used tokens and rounded usage; ``stated`` are the start-up figures so far."""

@@ -110,7 +110,7 @@ class DrainedPipe:
             self._last_read = self._clock()
             if self._num_pending + len(data) > self._limit:
                 self._lost += len(data)
-                if self._pending[-1] is not None:
+                if self._pending[-1:] != [None]:
                     self._pending.append(None)
                 return
             self._pending.append(data)

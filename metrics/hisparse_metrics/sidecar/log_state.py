@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hisparse_metrics.sglang import Event, EventKind, Record
+from hisparse_metrics.sglang import Event, EventKind, Record, Value
 from hisparse_metrics.sidecar.liveness import Liveness
 from hisparse_metrics.sidecar.rank import RankState
-from hisparse_metrics.sidecar.ranks import RankKey
+from hisparse_metrics.sidecar.ranks import RankKey, Signature, signature
 
 MAX_RANKS = 1024
 """Ranks of one log; records of further ones are counted, not kept, unless a rank can be forgotten for them."""
@@ -30,7 +31,7 @@ class LogState:
     last_sample: float | None = None
     crashed: bool = False
     ended: bool = False
-    _touched: set[RankKey] = field(default_factory=set)
+    _known: dict[Signature, RankState] = field(default_factory=dict)
     _full_until: float = 0.0
 
     @property
@@ -50,21 +51,20 @@ class LogState:
     def settle(self, time: float) -> None:
         """End a batch of lines whose last one was written at ``time``."""
         self.last_line = max(time, self.last_line or 0.0)
-        for key in self._touched:
-            self.ranks[key].settle()
-        self._touched.clear()
+        for rank in self.ranks.values():
+            rank.settle()
 
     def _take_record(self, record: Record, time: float) -> None:
-        self.unknown_fields += record.unknown_fields
+        _, values, unknown_fields, origin = record
         self.last_sample = time
-        self.crashed = self.ended = False
-        key = RankKey.of(record.values, record.origin)
-        rank = self._rank(key, time)
+        if unknown_fields or self.crashed or self.ended:
+            self.unknown_fields += unknown_fields
+            self.crashed = self.ended = False
+        rank = self._rank(values, origin, time)
         if rank is None:
             self.refused_records += 1
-            return
-        rank.take_record(record.values, time)
-        self._touched.add(key)
+        else:
+            rank.take_record(values, time)
 
     def _take_event(self, event: Event, time: float) -> None:
         if event.kind in _CRASHES:
@@ -73,7 +73,7 @@ class LogState:
             self.crashed = True
         elif event.kind is EventKind.SERVER_READY:
             self._restarted(event.origin)
-        rank = self._rank(RankKey.of(event.values, event.origin), time)
+        rank = self._rank(event.values, event.origin, time)
         if rank is not None:
             rank.take_event(event)
 
@@ -83,7 +83,15 @@ class LogState:
             if key.origin == origin:
                 rank.restarted()
 
-    def _rank(self, key: RankKey, time: float) -> RankState | None:
+    def _rank(self, values: Mapping[str, Value], origin: str, time: float) -> RankState | None:
+        """Return who wrote the values; ``None`` when there is no room for one more."""
+        writer = signature(values, origin)
+        rank = self._known.get(writer)
+        if rank is None and (rank := self._rank_of(RankKey.of(values, origin), time)):
+            self._known[writer] = rank
+        return rank
+
+    def _rank_of(self, key: RankKey, time: float) -> RankState | None:
         rank = self.ranks.get(key)
         if rank is None and (len(self.ranks) < MAX_RANKS or self._forget_one(time)):
             rank = self.ranks[key] = RankState()
@@ -98,8 +106,8 @@ class LogState:
         if ages[oldest] < FORGET_AFTER_SECONDS:
             self._full_until = time + _LOOK_AGAIN_SECONDS
             return False
-        self._touched.discard(oldest)
         del self.ranks[oldest]
+        self._known.clear()
         return True
 
 

@@ -54,6 +54,7 @@ class RankState:
     host: CapacityEstimate = field(default_factory=CapacityEstimate)
     stated: dict[str, float] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
+    _settled: Sample | None = None
 
     @property
     def newest(self) -> Sample | None:
@@ -63,7 +64,7 @@ class RankState:
     def take_record(self, values: Mapping[str, Value], time: float) -> None:
         """Count what a record adds, and keep it as the newest of its phase."""
         if values.get("phase") == "decode":
-            self.decode = Sample(values, time)
+            self.decode = Sample(values, time)  # Counts nothing: only the newest matters.
             return
         self.prefill = Sample(values, time)
         self.counters[_PROMPT_TOKENS] += _natural(values.get("new_tokens"))
@@ -84,8 +85,9 @@ class RankState:
 
     def settle(self) -> None:
         """Narrow the capacities by the newest decode record; called once a batch, not once a record."""
-        if self.decode is None:
+        if self.decode is None or self.decode is self._settled:
             return
+        self._settled = self.decode
         for estimate, tier in ((self.device, "device"), (self.host, "host")):
             tokens = _number(self.decode.values.get(f"{tier}_tokens"))
             usage = _number(self.decode.values.get(f"{tier}_token_usage"))

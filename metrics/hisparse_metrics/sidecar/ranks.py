@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from hisparse_metrics.sglang import Value
@@ -12,6 +13,7 @@ ALWAYS = ("dp_rank", "pp_rank", "tp_rank", "ep_rank")
 """Labels of every series, 0 where the prefix does not say: a prefix names only what has more than one rank."""
 
 _SUFFIX = "_rank"
+_RAY = ("ray_pid", "ray_ip")
 
 
 class RankKey(NamedTuple):
@@ -27,15 +29,12 @@ class RankKey(NamedTuple):
     @classmethod
     def of(cls, values: Mapping[str, Value], origin: str = "") -> RankKey:
         """Read the key off a record's or an event's values."""
-        get = values.get
-        ranks = (
-            _rank(get("dp_rank")), _rank(get("pp_rank")), _rank(get("tp_rank")), _rank(get("ep_rank")),
-        )  # fmt: skip
-        names = _other_names(tuple(values))
-        others = tuple((name, _rank(get(name))) for name in names) if names else ()
+        dp, pp, tp, ep = (_rank(values.get(name)) for name in ALWAYS)
+        names, _ = reader(tuple(values))
+        others = sorted(name for name in names if name.endswith(_SUFFIX) and name not in ALWAYS)
         if "ray_pid" in values and not origin:
-            origin = f"ray/{get('ray_ip', '')}/{get('ray_pid')}"
-        return cls(ranks, others, origin)
+            origin = f"ray/{values.get('ray_ip', '')}/{values['ray_pid']}"
+        return cls((dp, pp, tp, ep), tuple((name, _rank(values[name])) for name in others), origin)
 
     def labels(self) -> dict[str, str]:
         """Return the labels that tell this rank from the others of its log."""
@@ -60,10 +59,29 @@ class RankKey(NamedTuple):
         )
 
 
+class Signature(NamedTuple):
+    """What a key depends on: equal signatures have equal keys, and are much quicker to make."""
+
+    names: tuple[str, ...]
+    values: object
+    origin: str
+
+
+def signature(values: Mapping[str, Value], origin: str) -> Signature:
+    """Return the signature of a record's or an event's writer."""
+    names, read = reader(tuple(values))
+    return Signature(names, read(values), origin)
+
+
 @lru_cache(maxsize=256)
-def _other_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of ranks that are no usual labels; records of one engine have few sets of names."""
-    return tuple(sorted(name for name in names if name.endswith(_SUFFIX) and name not in ALWAYS))
+def reader(names: tuple[str, ...]) -> tuple[tuple[str, ...], Callable[[Mapping[str, Value]], object]]:
+    """Return which of ``names`` tell the writer, and how to get their values; one engine has few sets of names."""
+    telling = tuple(name for name in names if name.endswith(_SUFFIX) or name in _RAY)
+    return telling, itemgetter(*telling) if telling else _nothing
+
+
+def _nothing(_: Mapping[str, Value]) -> object:
+    return ()
 
 
 def _rank(value: object) -> int:
