@@ -60,7 +60,7 @@ _ANY_FIELD = DECODE.keys() | PREFILL.keys()
 
 
 class Body(NamedTuple):
-    """What the text after a marker says. ``names`` are the known fields in the order of the line."""
+    """What the text after a marker says. ``names`` are all its fields in the order of the line."""
 
     values: dict[str, Value]
     names: tuple[str, ...]
@@ -79,11 +79,11 @@ def read_body(phase: Phase, separator: str, text: str) -> Body:
     is_ended = text.endswith(",")
     parts = list(_split(text.removesuffix(",")))
     values: dict[str, Value] = {"phase": phase.name}
-    names = tuple(name for part in parts if (name := _read_field(phase, part, values)))
+    names = tuple(_read_field(phase, part, values) for part in parts)
     _check_whole(phase, values)
     if not (is_ended or _may_end_with(phase, separator, parts[-1])):
         raise MalformedError
-    return Body(values, names, len(parts) - len(names))
+    return Body(values, names, sum(name not in phase.fields for name in names))
 
 
 def _split(text: str) -> Iterator[str]:
@@ -97,13 +97,13 @@ def _split(text: str) -> Iterator[str]:
 
 
 def _read_field(phase: Phase, part: str, values: dict[str, Value]) -> str:
-    """Put one field's values into ``values``; return its name, or "" when no version that we know has it."""
+    """Put one field's values into ``values``, unless no version that we know has it; return its name."""
     name, colon, text = part.partition(": ")
     known = phase.fields.get(name)
     if known is None:
         if not (colon and name and text) or name in _ANY_FIELD:
             raise MalformedError
-        return ""
+        return name
     found = _pattern(known.form).fullmatch(text)
     if found is None or known.keys[0] in values:
         raise MalformedError

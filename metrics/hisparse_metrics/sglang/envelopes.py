@@ -94,8 +94,8 @@ def _from_bytes(numbers: list[object]) -> str | None:
 
 
 _NAMED = (
-    _open_pattern(_COMPOSE),
     _open_cri,
+    _open_pattern(_COMPOSE),
     _open_pattern(_JOURNAL),
     _open_pattern(_STAMPED),
     _open_pattern(_STERN),

@@ -33,11 +33,7 @@ class LogParser:
         """Return what the next physical line completes. Its line end may be there or not. Never raises."""
         self.lines += 1
         text = line if isinstance(line, str) else line.decode("utf-8", "replace")
-        text = text.rstrip("\r\n")
-        if " batch" in text and (values := self._scanner.read_known(text)):
-            self.parsed += 1
-            return [Record(self.lines, values)]
-        return self._read(text, "", MAX_DEPTH)
+        return self._read(text.rstrip("\r\n"), "", MAX_DEPTH)
 
     def finish(self) -> list[Record | Event]:
         """End the stream. A line whose rest never came is no record, and is counted as malformed."""
@@ -47,11 +43,15 @@ class LogParser:
 
     def _read(self, text: str, origin: str, depth: int) -> list[Record | Event]:
         """Take the outermost envelope off and go on with the line inside, or read a bare line."""
+        if " batch" in text and (known := self._scanner.read_known(text)):
+            self.parsed += 1
+            return [Record(self.lines, known[0], known[1], origin)]
         text = without_colours(text)
         opened = open_envelope(text) if depth else None
         if opened is None:
             return self._read_bare(text, origin)
-        origin = "/".join(filter(None, (origin, opened.origin)))
+        if opened.origin:
+            origin = f"{origin}/{opened.origin}" if origin else opened.origin
         if not opened.stream:
             return self._read(opened.text, origin, depth - 1)
         if opened.is_cut:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from hisparse_metrics.sglang.dialects import MAX_BODY, PHASES, MalformedError, Phase, read_body
+from hisparse_metrics.sglang.dialects import MAX_BODY, PHASES, MalformedError, read_body
+from hisparse_metrics.sglang.learning import Source
 from hisparse_metrics.sglang.own_log import read_own_body
 from hisparse_metrics.sglang.prefix import MAX_PREFIX, Prefix, read_prefix
-from hisparse_metrics.sglang.records import Value
-from hisparse_metrics.sglang.shapes import Shapes, learn
+from hisparse_metrics.sglang.shape import Known
+from hisparse_metrics.sglang.shapes import Shapes
 
 MAX_RECORDS = 256
 _MARKER = re.compile(r"(Decode|Prefill) batch(?: \[[0-9]{1,18}\])?([.,]) ", re.ASCII)
@@ -23,13 +23,6 @@ _FOREIGN = re.compile(
     re.ASCII,
 )
 """What ends a record within a line: a return, a next message, Ray's note, a colour whose escape was lost."""
-
-
-class Found(NamedTuple):
-    """One record of a line."""
-
-    values: dict[str, Value]
-    unknown_fields: int
 
 
 def has_marker(text: str) -> bool:
@@ -44,14 +37,11 @@ class Scanner:
         self._shapes = Shapes()
         self.read_known = self._shapes.read
 
-    def read(self, text: str) -> Iterator[Found | None]:
+    def read(self, text: str) -> Iterator[Known | None]:
         """Yield each record of ``text`` in order; ``None`` for a marker whose record is not whole.
 
         Behind :data:`MAX_RECORDS` markers a line is not looked at any more.
         """
-        if values := self._shapes.read(text):
-            yield Found(values, 0)
-            return
         marker, prefix = _next(text, 0)
         for _ in range(MAX_RECORDS):
             if marker is None:
@@ -59,30 +49,27 @@ class Scanner:
             begin = marker.end()
             following, its_prefix = _next(text, begin)
             end = min(its_prefix.start, begin + MAX_BODY + 1)
-            yield self._read_record(text, marker, prefix, text[begin:end])
+            known, names = _read_record(marker, prefix, text[begin:end])
+            if known and names and len(text) <= MAX_PREFIX + MAX_BODY:
+                source = Source(
+                    text[: marker.start()], marker[0], text[begin:], PHASES[marker[1]].fields, names
+                )
+                self._shapes.learn(source, known)
+            yield known
             marker, prefix = following, its_prefix
 
-    def _read_record(self, line: str, marker: re.Match[str], prefix: Prefix, text: str) -> Found | None:
-        """Read one record; ``text`` is what follows its marker, one character too much when that is too long."""
-        phase = PHASES[marker[1]]
-        foreign = _FOREIGN.search(text)
-        text = text[: foreign.start()] if foreign else text
-        try:
-            body = read_body(phase, marker[2], text)
-        except MalformedError:
-            own = read_own_body(text) if phase.name == "decode" else None
-            return Found(own | prefix.values, 0) if own else None
-        values = body.values | prefix.values
-        if not (foreign or body.unknown_fields or self._shapes.is_full):
-            self._learn(line, marker[0], phase, body.names, values)
-        return Found(values, body.unknown_fields)
 
-    def _learn(
-        self, line: str, marker: str, phase: Phase, names: tuple[str, ...], values: dict[str, Value]
-    ) -> None:
-        shape = learn(line, marker, [(name, phase.fields[name]) for name in names], values, self._shapes.memo)
-        if shape:
-            self._shapes.add(shape)
+def _read_record(marker: re.Match[str], prefix: Prefix, text: str) -> tuple[Known | None, tuple[str, ...]]:
+    """Read one record and its fields' names; ``text`` follows its marker, one character too much when too long."""
+    phase = PHASES[marker[1]]
+    foreign = _FOREIGN.search(text)
+    text = text[: foreign.start()] if foreign else text
+    try:
+        body = read_body(phase, marker[2], text)
+    except MalformedError:
+        own = read_own_body(text) if phase.name == "decode" else None
+        return ((own | prefix.values, 0), ()) if own else (None, ())
+    return (body.values | prefix.values, body.unknown_fields), body.names
 
 
 def _next(text: str, begin: int) -> tuple[re.Match[str] | None, Prefix]:
