@@ -190,6 +190,14 @@ def test_requests_sent_together_are_answered_in_order() -> None:
     assert [part[-2:] for part in answers.split(b"HTTP/1.1 200 OK")[1:]] == [b"/a", b"/b"]
 
 
+def test_an_answer_to_head_does_not_shift_the_next_one() -> None:
+    with serving(ok) as port:
+        answers = exchange(port, b"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n")
+    head, _, rest = answers.partition(b"\r\n\r\n")
+    assert b"Content-Length: 2" in head
+    assert rest.startswith(b"HTTP/1.1 200 OK")
+
+
 def test_an_idle_connection_ends() -> None:
     with (
         serving(ok, Limits(idle_seconds=0.1)) as port,
