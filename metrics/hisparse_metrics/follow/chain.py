@@ -65,11 +65,11 @@ class Chain:
         """Insert a file that holds older lines than the newest."""
         self.files.insert(max(0, len(self.files) - 1), file)
 
-    def refresh(self) -> None:
+    def refresh(self, now: float) -> None:
         """Notice truncations now, and keep how far the lost content had been read."""
         for file in list(self.files):
             try:
-                file.refresh()
+                file.refresh(now)
             except OSError as error:
                 self._give_up(file, error)
         for file in self.files:

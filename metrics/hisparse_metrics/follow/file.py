@@ -83,9 +83,10 @@ class FollowedFile:
         self._pass_hole(data)
         return len(data), batch
 
-    def refresh(self) -> None:
+    def refresh(self, now: float) -> None:
         """Notice a replacement of the content now, without reading on."""
-        self._new_bytes(0)
+        if not self._is_settled(now):
+            self._new_bytes(0)
 
     def close(self) -> None:
         """Let go of the file, and of its partial last line."""

@@ -60,7 +60,7 @@ class Recovery:
 
     def recover_copy(self, chain: Chain) -> None:
         """After a truncation, read the rest from the copy that was made before it, if there is one."""
-        chain.refresh()
+        chain.refresh(self._roster.now)
         if chain.searches_left:
             chain.searches_left -= 1
             for name in self._folders.siblings(chain.real):
@@ -70,7 +70,7 @@ class Recovery:
         """Return where to begin in a new file: behind what was read of the file that it is a copy of, or at 0."""
         for chain in self._roster.chains.values():
             if path.startswith(chain.real) and path != chain.real:
-                chain.refresh()
+                chain.refresh(self._roster.now)
                 if offset := _bytes_read_elsewhere(chain, handle):
                     return offset
         return 0

@@ -35,6 +35,7 @@ class Roster:
         self.chains: dict[str, Chain] = {}
         self.remembered: dict[FileId, Position] = {}
         self.now = 0.0
+        self._paths: dict[FileId, str] = {}
         self._disk = disk
         self._options = options
         self._counts = counts
@@ -46,10 +47,9 @@ class Roster:
 
     def owner(self, file_id: FileId) -> Chain | None:
         """Return the chain in which a file is open."""
-        for chain in self.chains.values():
-            if any(file.file_id == file_id for file in chain.files):
-                return chain
-        return None
+        chain = self.chains.get(self._paths.get(file_id, ""))
+        is_open = chain is not None and any(file.file_id == file_id for file in chain.files)
+        return chain if is_open else None
 
     def remember(self, position: Position) -> None:
         """Keep a position for the case that its file is named again; forget the oldest beyond a limit."""
@@ -79,7 +79,9 @@ class Roster:
     def follow_from(self, path: str, handle: Handle, offset: int) -> FollowedFile:
         """Follow an open file from ``offset``."""
         limit = self._options.max_line_bytes
-        return FollowedFile(path, handle, offset, now=self.now, max_line_bytes=limit, counts=self._counts)
+        file = FollowedFile(path, handle, offset, now=self.now, max_line_bytes=limit, counts=self._counts)
+        self._paths[file.file_id] = path
+        return file
 
     def retire(self, present: set[FileId], wanted: set[str]) -> None:
         """Close files that no name leads to and that stayed quiet; forget paths without files."""
@@ -88,3 +90,4 @@ class Roster:
                 self.remember(position)
             if not chain.files and path not in wanted:
                 del self.chains[path]
+        self._paths = {file.file_id: file.path for file in self.files()}

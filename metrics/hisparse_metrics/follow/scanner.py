@@ -43,7 +43,9 @@ class Scanner:
             if chain.unopened:
                 self._recovery.open_missed(chain)
             if chain.siblings is None or chain.is_same:
-                chain.siblings = beside.get(chain.path, self._recovery.inodes_beside(chain))
+                chain.siblings = (
+                    beside[chain.path] if chain.path in beside else self._recovery.inodes_beside(chain)
+                )
         self._roster.retire(present, {path for path, _ in matches})
         self._is_first = False
 

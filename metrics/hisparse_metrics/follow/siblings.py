@@ -17,6 +17,7 @@ class Folders:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
+        self._names: dict[str, list[str]] = {}
         self._listed: dict[str, dict[str, int] | None] = {}
 
     def can_list(self, path: str) -> bool:
@@ -27,7 +28,7 @@ class Folders:
         """Return path and inode of the files that are named like ``path`` with something appended."""
         folder, base = os.path.split(path)
         inodes = self._list(folder) or {}
-        names = list(inodes)
+        names = self._names[folder]
         return {
             os.path.join(folder, name): inodes[name]  # noqa: PTH118
             for name in names[bisect_right(names, base) : bisect_left(names, base + _LAST)]
@@ -42,7 +43,8 @@ class Folders:
 
     def _list(self, folder: str) -> dict[str, int] | None:
         if folder not in self._listed:
-            self._listed[folder] = self._sorted(folder)
+            self._listed[folder] = found = self._sorted(folder)
+            self._names[folder] = list(found or ())
         return self._listed[folder]
 
     def _sorted(self, folder: str) -> dict[str, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from hisparse_metrics.follow.chain import Chain
@@ -96,18 +97,18 @@ class FileSource:
 
     def _read_in_turns(self, max_bytes: int) -> list[LineBatch]:
         chains = self._roster.chains
-        waiting = [path for path in self._turns if path in chains]
-        waiting += [path for path in chains if path not in set(waiting)]
-        batches: list[LineBatch] = []
+        turns = deque(path for path in self._turns if path in chains)
+        turns += sorted(chains.keys() - set(turns))
         quiet: list[str] = []
-        while waiting and max_bytes > 0:
-            path = waiting.pop(0)
+        batches: list[LineBatch] = []
+        while turns and max_bytes > 0:
+            path = turns.popleft()
             size, found = chains[path].read(min(_TURN_BYTES, max_bytes), self._roster.now)
-            (waiting if size else quiet).append(path)
+            (turns if size else quiet).append(path)
             max_bytes -= size
             batches += found
             self._count(size)
-        self._turns = waiting + quiet
+        self._turns = [*turns, *quiet]
         return batches
 
     def _count(self, size: int) -> None:

@@ -111,6 +111,15 @@ def test_truncated_and_grown_again_between_two_polls(followed: Followed, new: by
     assert followed.lines() == (new + b"\n").splitlines()
 
 
+def test_a_partial_line_that_was_truncated_away_is_dropped_and_counted(followed: Followed) -> None:
+    append(followed.log, b"half of a line")
+    followed.lines()
+    os.truncate(followed.log, 0)
+    append(followed.log, b"whole\n")
+    assert followed.lines() == [b"whole"]
+    assert followed.source.counts.dropped_partials == 1
+
+
 def test_truncated_and_grown_again_with_the_same_first_bytes(tmp_path: Path) -> None:
     followed = Followed(tmp_path, from_start=True)
     banner = b"the same banner at every start\n" * 20
@@ -118,6 +127,14 @@ def test_truncated_and_grown_again_with_the_same_first_bytes(tmp_path: Path) -> 
     followed.lines()
     followed.log.write_bytes(banner + b"b\n" * 200)
     assert followed.lines()[-200:] == [b"b"] * 200
+
+
+def test_truncated_and_grown_again_with_the_same_last_bytes(followed: Followed) -> None:
+    append(followed.log, b"a\n" + b"x\n" * 100)
+    followed.lines()
+    os.truncate(followed.log, 0)
+    append(followed.log, b"old\nb\n" + b"x\n" * 100)
+    assert followed.lines()[:2] == [b"old", b"b"]
 
 
 def test_a_file_that_lost_only_its_end_is_not_read_again(tmp_path: Path) -> None:
