@@ -37,6 +37,13 @@ def test_two_records_on_a_line_are_two() -> None:
         assert brief(FIRST + between + SECOND) == [(0, 5, 12), (1, 6, 34)]
 
 
+@pytest.mark.parametrize(
+    "prefix", ["2026-04-08 14:09:57 INFO 31223 [TP1 scheduler.py:2] ", "(A pid=4182) [TP1] ", "[TP1] "]
+)
+def test_any_prefix_ends_the_record_before_it(prefix: str) -> None:
+    assert brief(FIRST + prefix + SECOND.partition("] ")[2]) == [(0, 5, 12), (1, 6, 34)]
+
+
 def test_a_record_spliced_into_another_leaves_only_itself() -> None:
     for cut in range(FIRST.index("batch"), len(FIRST) - 1):
         assert brief(FIRST[:cut] + SECOND) in ([(1, 6, 34)], [(0, 5, 1), (1, 6, 34)]), FIRST[:cut]
