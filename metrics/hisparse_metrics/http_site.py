@@ -6,16 +6,17 @@ import gzip
 import html
 import json
 import platform
-import re
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 
-from prometheus_client.exposition import choose_encoder, gzip_accepted
+from prometheus_client.exposition import gzip_accepted
 from prometheus_client.registry import Collector
 
 from hisparse_metrics.web.coalesce import Coalesced
 from hisparse_metrics.web.errors import ExporterError
+from hisparse_metrics.web.exposition import Format, choose_format, render
 from hisparse_metrics.web.messages import Request, Response, text_response
 from hisparse_metrics.web.options import DEFAULT_TELEMETRY_PATH
 from hisparse_metrics.web.served import Served
@@ -75,24 +76,22 @@ class Expositions:
     """The metrics of ``collector`` in every format; clients that ask at once for the same one share it."""
 
     def __init__(self, collector: Collector) -> None:
-        self._collector = collector
-        self._shared: dict[tuple[str, bool], Coalesced[bytes]] = {}
+        self._shared = {
+            (form, packed): Coalesced(partial(_render, collector, form, packed))
+            for form in Format
+            for packed in (False, True)
+        }
 
     def respond(self, request: Request) -> Response:
         """Answer in the format that the request prefers."""
-        encode, content_type = choose_encoder(_tame(request.accept))
-        packed = gzip_accepted(request.accept_encoding)
-        body = self._of(encode, content_type, packed).get()
-        return Response(HTTPStatus.OK, content_type, body, {"Content-Encoding": "gzip"} if packed else {})
+        form, packed = choose_format(request.accept), gzip_accepted(request.accept_encoding)
+        body = self._shared[form, packed].get()
+        return Response(HTTPStatus.OK, form.value, body, {"Content-Encoding": "gzip"} if packed else {})
 
-    def _of(self, encode: Callable[[Collector], bytes], content_type: str, packed: bool) -> Coalesced[bytes]:
-        """Return the shared rendering of one format; there are only as many as the client library knows."""
 
-        def render() -> bytes:
-            body = encode(self._collector)
-            return gzip.compress(body, 1) if packed else body
-
-        return self._shared.setdefault((content_type, packed), Coalesced(render))
+def _render(collector: Collector, form: Format, packed: bool) -> bytes:
+    body = render(collector, form)
+    return gzip.compress(body, 1) if packed else body
 
 
 def build_version() -> str:
@@ -105,17 +104,6 @@ def build_version() -> str:
 
 def _healthy(_: Request) -> Response:
     return text_response(HTTPStatus.OK, "healthy")
-
-
-def _tame(accept: str) -> str:
-    """Keep the media types of an Accept header whose version the client library can compare."""
-    return ",".join(part for part in accept.split(",") if _comparable_version(part))
-
-
-def _comparable_version(media_type: str) -> bool:
-    parameters = [parameter.strip().partition("=") for parameter in media_type.split(";")]
-    versions = [value for key, _, value in parameters if key == "version"]
-    return all(re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3}){0,3}", value) for value in versions)
 
 
 _LANDING = """<!doctype html>

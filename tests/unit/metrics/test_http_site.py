@@ -47,6 +47,17 @@ def test_a_nonsense_version_is_ignored(tmp_path: Path, version: str) -> None:
     assert (response.status, response.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
 
 
+def test_a_client_cannot_make_a_format_of_its_own(tmp_path: Path) -> None:
+    types = {
+        get(tmp_path, "/metrics", accept=f"{kind};version={major}.{minor};escaping={escaping}").content_type
+        for kind in ("application/openmetrics-text", "text/plain")
+        for major in range(3)
+        for minor in range(3)
+        for escaping in ("underscores", "allow-utf-8", "dots", "mine")
+    }
+    assert len(types) == 2
+
+
 def test_gzip_on_request(tmp_path: Path) -> None:
     plain = get(tmp_path, "/metrics")
     packed = get(tmp_path, "/metrics", accept_encoding="deflate, gzip;q=1.0")
