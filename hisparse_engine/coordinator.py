@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from hisparse_engine.errors import InvariantError
@@ -23,15 +22,13 @@ from hisparse_engine.kv import KVLayout, PoolSizes, Seat, Shortfall, SwapCounter
 from hisparse_engine.memory.audit import audit_pool
 from hisparse_engine.memory.backup import Backup, record_event
 from hisparse_engine.memory.index_keys import IndexKeys
-from hisparse_engine.memory.pool import Claim, TokenPool
-from hisparse_engine.memory.residency import Copies, ResidencyMap
-from hisparse_engine.ops.select import MASKED
+from hisparse_engine.memory.pool import Claim, TokenPool, extend_all
+from hisparse_engine.memory.residency import Copies, ResidencyMap, Slots
+from hisparse_engine.memory.swap_plan import HotBuffer, SwapPlan, plan_swap_in
 from hisparse_engine.verify import Sampler, compare_rows
 from hisparse_metrics.stats import HiSparseTokenStats, PoolStats, usage
 
 __all__ = ["HiSparseCoordinator", "HiSparseTokenStats", "PoolStats"]
-
-Slots = npt.NDArray[np.int64]
 
 
 class _Step(NamedTuple):
@@ -41,13 +38,11 @@ class _Step(NamedTuple):
     newest: torch.Tensor
 
 
-class _Plan(NamedTuple):
-    """One group's swap-in: where each position sits, and what must be copied to make that true."""
+class _Ready(NamedTuple):
+    """A group's swap-in, planned by its first layer and replayed by the layers that share its selection."""
 
-    slots: torch.Tensor  # int64 [batch, k]
-    copies: tuple[Copies, ...]
-    lookups: int
-    misses: int
+    plan: SwapPlan
+    slots: torch.Tensor  # the plan's slots on the device
 
 
 class HiSparseCoordinator:
@@ -84,7 +79,7 @@ class HiSparseCoordinator:
         self._layers_per_group = np.bincount(layout.group_of_layer)
         self._clock = 1  # 0 is the age of a slot that holds nothing
         self._step: _Step | None = None
-        self._plans: dict[int, _Plan] = {}
+        self._plans: dict[int, _Ready] = {}
         self._backup: Backup | None = None
         self._sampler = Sampler(verify_every)
 
@@ -123,11 +118,7 @@ class HiSparseCoordinator:
 
     def extend(self, seat: Seat, num_tokens: int) -> bool:
         """Promise a seat more host and index slots; its hot buffer has its final size already."""
-        if not self._has_free(num_tokens):
-            return False
-        self.host_pool.extend(seat.host, num_tokens)
-        self.index_keys.pool.extend(seat.index, num_tokens)
-        return True
+        return extend_all(((self.host_pool, seat.host), (self.index_keys.pool, seat.index)), num_tokens)
 
     def _has_free(self, num_tokens: int) -> bool:
         return min(self.host_pool.num_unreserved, self.index_keys.pool.num_unreserved) >= num_tokens
@@ -234,12 +225,12 @@ class HiSparseCoordinator:
         group = self.layout.group_of_layer[layer]
         if group not in self._plans:
             self._plans[group] = self._make_plan(group, positions)
-        plan = self._plans[group]
-        for copies in plan.copies:
+        ready = self._plans[group]
+        for copies in ready.plan.copies:
             self._copy_in(layer, copies)
-        self._count(plan)
+        self._count(ready.plan)
         self.counters.step_seconds += time.perf_counter() - started
-        return plan.slots
+        return ready.slots
 
     def device_rows(self, layer: int) -> torch.Tensor:
         """Return the device pool of one layer, ``[device_tokens, row_dim]``."""
@@ -274,23 +265,13 @@ class HiSparseCoordinator:
             raise InvariantError("a decode operation outside begin_step … end_step")
         return self._step
 
-    def _make_plan(self, group: int, positions: torch.Tensor) -> _Plan:
-        wanted = positions.cpu().numpy()
-        valid = wanted != MASKED
-        slots = np.zeros(wanted.shape, dtype=np.int64)
-        copies: list[Copies] = []
-        misses = 0
-        for row, seat in enumerate(self._current.seats):
-            home = seat.host.slots[wanted[row][valid[row]]]
-            found, hits = self.residency.lookup(group, home, self._clock)
-            if not hits.all():
-                missing = home[~hits]
-                misses += len(missing)
-                buffer = seat.device.slots[: seat.device.num_used]
-                copies.append(self.residency.replace(group, buffer, np.unique(missing), self._clock))
-                found = self.residency.device_slot_of[group, home]
-            slots[row, valid[row]] = found
-        return _Plan(torch.from_numpy(slots).to(self._torch_device), tuple(copies), int(valid.sum()), misses)
+    def _make_plan(self, group: int, positions: torch.Tensor) -> _Ready:
+        buffers = [
+            HotBuffer(seat.host.slots, seat.device.slots[: seat.device.num_used])
+            for seat in self._current.seats
+        ]
+        plan = plan_swap_in(self.residency, group, positions.cpu().numpy(), buffers, self._clock)
+        return _Ready(plan, torch.from_numpy(plan.slots).to(self._torch_device))
 
     def _copy_in(self, layer: int, copies: Copies) -> None:
         rows = self.host_pool.rows[layer].index_select(0, torch.from_numpy(copies.host_slots))
@@ -298,11 +279,11 @@ class HiSparseCoordinator:
         self.device_rows(layer).index_copy_(0, target, rows.to(self._torch_device))
         self.counters.host_to_device_bytes += len(copies.host_slots) * self.host_pool.row_bytes
 
-    def _count(self, plan: _Plan) -> None:
+    def _count(self, plan: SwapPlan) -> None:
         self.counters.lookups += plan.lookups
         self.counters.misses += plan.misses
         self.counters.hits += plan.lookups - plan.misses
-        self.counters.evictions += sum(copies.num_evicted for copies in plan.copies)
+        self.counters.evictions += plan.num_evicted
 
     def _finish_backup(self) -> None:
         if self._backup is not None:

@@ -10,7 +10,7 @@ from hisparse_engine.errors import InvariantError
 from hisparse_engine.kv import KVLayout, PoolSizes, Seat, Shortfall, SwapCounters
 from hisparse_engine.memory.audit import audit_pool
 from hisparse_engine.memory.index_keys import IndexKeys
-from hisparse_engine.memory.pool import Claim, TokenPool
+from hisparse_engine.memory.pool import Claim, TokenPool, extend_all
 from hisparse_metrics.stats import HiSparseTokenStats, usage
 
 
@@ -61,11 +61,7 @@ class ResidentCoordinator:
 
     def extend(self, seat: Seat, num_tokens: int) -> bool:
         """Promise a seat more device and index slots."""
-        if not self._has_free(num_tokens):
-            return False
-        self.device_pool.extend(seat.device, num_tokens)
-        self.index_keys.pool.extend(seat.index, num_tokens)
-        return True
+        return extend_all(((self.device_pool, seat.device), (self.index_keys.pool, seat.index)), num_tokens)
 
     def _has_free(self, num_tokens: int) -> bool:
         return min(self.device_pool.num_unreserved, self.index_keys.pool.num_unreserved) >= num_tokens

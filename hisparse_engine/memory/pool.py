@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +28,12 @@ class Claim:
     def size(self) -> int:
         """Slots reserved."""
         return len(self.slots)
+
+    def append(self, extent: Extent) -> None:
+        """Add an extent to the list, as one with the last where it continues it."""
+        if self.extents and self.extents[-1].stop == extent.start:
+            extent = Extent(self.extents[-1].start, self.extents.pop().length + extent.length)
+        self.extents.append(extent)
 
     @property
     def start(self) -> int | None:
@@ -86,7 +93,8 @@ class TokenPool:
     def extend(self, claim: Claim, count: int) -> None:
         """Promise ``count`` more slots to ``claim``."""
         extents = self._allocator.allocate(count)
-        claim.extents.extend(extents)
+        for extent in extents:
+            claim.append(extent)
         claim.slots = np.concatenate([claim.slots, *(np.arange(e.start, e.stop) for e in extents)])
 
     def use(self, claim: Claim, count: int) -> None:
@@ -123,3 +131,12 @@ class TokenPool:
         else:
             slots = torch.from_numpy(claim.slots[start:stop]).to(self.rows.device)
             self.rows[layer].index_copy_(0, slots, rows.to(self.rows.device, self.rows.dtype))
+
+
+def extend_all(claims: Sequence[tuple[TokenPool, Claim]], count: int) -> bool:
+    """Promise every claim ``count`` more slots; False, and nothing changes, when a pool has fewer."""
+    if any(pool.num_unreserved < count for pool, _ in claims):
+        return False
+    for pool, claim in claims:
+        pool.extend(claim, count)
+    return True
