@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.property.follow.world import World
@@ -38,6 +38,28 @@ def play(world: World, steps: list[tuple[object, ...]]) -> None:
     pattern=st.sampled_from(["x.log", "x.log*"]),
     append=st.booleans(),
     linked=st.booleans(),
+)
+@example(  # the inode of an empty log is used again while nobody runs
+    steps=[(name,) for name in ("kill", "rotate_and_reopen")]
+    + [("write", 1), ("rotate_and_reopen",), ("rotate_and_reopen",), ("rotate",)],
+    pattern="x.log",
+    append=False,
+    linked=False,
+)
+@example(  # the copy cannot be opened until long after the truncation
+    steps=[("write", 17), ("poll", 65536), ("copytruncate",), ("deny", True), ("poll", 1), ("poll", 1)],
+    pattern="x.log*",
+    append=False,
+    linked=False,
+)
+@example(  # a generation cannot be opened while it is the newest
+    steps=[("recreate",), ("deny", True), ("write", 1), ("rotate",), ("poll", 1)],
+    pattern="x.log",
+    append=False,
+    linked=False,
+)
+@example(  # the symlink leads elsewhere, and then the process is killed
+    steps=[("write", 1), ("switch",), ("kill",)], pattern="x.log", append=False, linked=True
 )
 def test_each_record_is_counted_exactly_once(
     steps: list[tuple[object, ...]], pattern: str, append: bool, linked: bool

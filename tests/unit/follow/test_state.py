@@ -60,6 +60,15 @@ def test_a_save_that_fails_leaves_the_last_one(tmp_path: Path) -> None:
     assert file.load() == State(extra={"count": 1})
 
 
+def test_a_save_replaces_the_file_and_never_rewrites_it(tmp_path: Path) -> None:
+    """Whoever is killed in the middle of a save leaves the last one."""
+    file = StateFile(tmp_path / "state")
+    file.save(State(extra={"count": 1}))
+    with file.path.open() as before:
+        file.save(State(extra={"count": 2}))
+        assert json.load(before)["extra"] == {"count": 1}
+
+
 def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("mine")
     (tmp_path / ".state.tmp").symlink_to(tmp_path / "victim")

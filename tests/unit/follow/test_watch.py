@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hisparse_metrics.follow.disk import Disk
 from tests.unit.follow.support import Followed, append
 
 
@@ -140,6 +141,13 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, make: object
     make(followed.log)  # type: ignore[operator]
     assert followed.lines() == []
     assert followed.source.status().reason.endswith(("Is a directory", "Not a regular file"))
+
+
+@pytest.mark.timeout(20)
+def test_a_named_pipe_that_takes_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="Not a regular file"):
+        Disk().open(str(tmp_path / "pipe"))
 
 
 def test_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
