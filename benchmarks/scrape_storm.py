@@ -137,7 +137,7 @@ def measure(options: argparse.Namespace, port: int, pid: int) -> dict[str, Any]:
     results: dict[str, Any] = {
         "body_bytes": len(plain),
         "samples": sum(not line.startswith(b"#") for line in plain.splitlines()),
-        "idle_rss": process_facts(pid),
+        "exporter_after_first_scrape": process_facts(pid),
         "one_client": summary(storm(port, 1, 5)),
         "storm": summary(storm(port, options.clients, options.scrapes)),
     }
@@ -147,7 +147,7 @@ def measure(options: argparse.Namespace, port: int, pid: int) -> dict[str, Any]:
     results[f"storm_beside_{NUM_SLOW}_slow_clients"] = summary(storm(port, options.clients, options.scrapes))
     stop.set()
     attack.join()
-    return results | {"exporter": process_facts(pid)}
+    return results | {"exporter_at_the_end": process_facts(pid)}
 
 
 def main() -> None:
@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--scrapes", type=int, default=4, help="of each client, one after the other")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
+    machine = {"cores": os.cpu_count(), "kernel": platform.release(), "load_before": os.getloadavg()[0]}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hisparse-storm-")))
         for rank in range(options.ranks):
@@ -168,7 +169,6 @@ def main() -> None:
         found = re.search(r":(\d+)/metrics", process.stdout.readline())
         assert found is not None
         results = measure(options, int(found[1]), process.pid)
-    machine = {"cores": os.cpu_count(), "kernel": platform.release(), "load_before": os.getloadavg()[0]}
     report = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine,

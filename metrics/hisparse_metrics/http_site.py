@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import html
 import json
 import platform
@@ -16,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from hisparse_metrics.web.coalesce import Coalesced
 from hisparse_metrics.web.errors import ExporterError
-from hisparse_metrics.web.exposition import Format, choose_format, render
+from hisparse_metrics.web.exposition import Format, choose_format, render, render_gzip
 from hisparse_metrics.web.messages import Request, Response, text_response
 from hisparse_metrics.web.options import DEFAULT_TELEMETRY_PATH
 from hisparse_metrics.web.served import Served
@@ -77,9 +76,9 @@ class Expositions:
 
     def __init__(self, collector: Collector) -> None:
         self._shared = {
-            (form, packed): Coalesced(partial(_render, collector, form, packed))
+            (form, packed): Coalesced(partial(encode, collector, form))
             for form in Format
-            for packed in (False, True)
+            for packed, encode in ((False, render), (True, render_gzip))
         }
 
     def respond(self, request: Request) -> Response:
@@ -87,11 +86,6 @@ class Expositions:
         form, packed = choose_format(request.accept), gzip_accepted(request.accept_encoding)
         body = self._shared[form, packed].get()
         return Response(HTTPStatus.OK, form.value, body, {"Content-Encoding": "gzip"} if packed else {})
-
-
-def _render(collector: Collector, form: Format, packed: bool) -> bytes:
-    body = render(collector, form)
-    return gzip.compress(body, 1) if packed else body
 
 
 def build_version() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 
@@ -22,6 +23,8 @@ _PLAIN_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 _MOVED_SUFFIXES = ("_created", "_gsum", "_gcount")
 _Items = tuple[tuple[str, str], ...]
 _to_go: Callable[[float], str] = floatToGoString
+_GZIP_LEVEL = 1
+_GZIP_WBITS = 31  # a gzip header and trailer around the largest window
 _END = "# EOF\n"
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
@@ -47,10 +50,22 @@ def choose_format(accept: str) -> Format:
 
 def render(collector: Collector, form: Format) -> bytes:
     """Return what ``collector`` has now."""
+    return b"".join(_parts(collector, form))
+
+
+def render_gzip(collector: Collector, form: Format) -> bytes:
+    """Return what ``collector`` has now, packed family by family: the whole text is never in memory."""
+    packer = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WBITS)
+    parts = [packer.compress(part) for part in _parts(collector, form)]
+    return b"".join([*parts, packer.flush()])
+
+
+def _parts(collector: Collector, form: Format) -> Iterator[bytes]:
     labels = _Labels()
-    end = _END if form is Format.OPENMETRICS else ""
-    families = [_render_family(family, form, labels) for family in collector.collect()]
-    return "".join([*families, end]).encode()
+    for family in collector.collect():
+        yield _render_family(family, form, labels).encode()
+    if form is Format.OPENMETRICS:
+        yield _END.encode()
 
 
 class _UnusualError(Exception):

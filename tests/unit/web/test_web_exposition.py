@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ from prometheus_client.samples import Exemplar
 
 from hisparse_metrics.collector import PageCollector
 from hisparse_metrics.page_folder import PageFolder
-from hisparse_metrics.web.exposition import Format, render
+from hisparse_metrics.web.exposition import Format, render, render_gzip
 from tests.unit.metrics.support import IDENTITY, published
 
 
@@ -32,6 +33,8 @@ class Families(Collector):
 def assert_as_the_client_library(collector: Collector) -> None:
     assert render(collector, Format.TEXT) == generate_latest(collector)
     assert render(collector, Format.OPENMETRICS) == generate_openmetrics(collector)
+    for form in Format:
+        assert gzip.decompress(render_gzip(collector, form)) == render(collector, form)
 
 
 NAMES = st.sampled_from(["a", "b_total", "le", "lf", "zz", "a_created", "a_gsum", "with.dot", "ä"])
