@@ -1,4 +1,4 @@
-"""Metric families as bytes, in the two formats there are; the same bytes as the client library's, in a third of the time.
+"""Metric families as bytes, in the two formats there are; the same bytes as the client library's, in less than half the time.
 
 What makes it quicker: an engine's labels are escaped and joined once, not for each of its samples. Whatever is out of
 the ordinary (exemplars, timestamps, names outside the classic alphabet) goes through the client library itself.
