@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import click
+
+_MAX_LINE = 1 << 24
 
 
 @click.command("parse")
@@ -21,12 +24,19 @@ def command(log: BinaryIO) -> None:
     hisparse sidecar parse server.log | jq 'select(.host_token_usage > 0.9)'
     """
     import json
-    import sys
 
     from hisparse_metrics.sglang import LogParser, Record
 
     parser = LogParser()
-    for line in log:
+    for line in _physical_lines(log):
         for found in parser.feed(line):
             if isinstance(found, Record):
-                sys.stdout.write(json.dumps({"line": found.line, **found.values}) + "\n")
+                click.echo(json.dumps({"line": found.line, **found.values}))
+
+
+def _physical_lines(log: BinaryIO) -> Iterator[bytes]:
+    """Yield each line, of a very long one its first 16 MiB."""
+    while line := log.readline(_MAX_LINE):
+        yield line
+        while len(line) == _MAX_LINE and not line.endswith(b"\n"):
+            line = log.readline(_MAX_LINE)

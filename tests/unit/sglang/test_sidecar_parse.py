@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from hisparse_engine.commands.sidecar_parse import command
@@ -50,3 +51,13 @@ def test_a_missing_file_is_an_error_of_one_line(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "none.log" in done.output
     assert "Traceback" not in done.output
+
+
+def test_a_line_without_end_is_read_in_bounded_pieces_and_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hisparse_engine.commands.sidecar_parse._MAX_LINE", 1024)
+    line = ROWS[0]["line"].encode() + b"\n"
+
+    for length in (1023, 1024, 1025, 5000):
+        assert [record["line"] for record in printed(stdin=line + b"x" * length + b"\n" + line)] == [1, 3]
