@@ -147,6 +147,65 @@ def test_a_file_that_lost_only_its_end_is_not_read_again(tmp_path: Path) -> None
     assert followed.lines() == [b"fourth"]
 
 
+def test_another_file_beside_a_truncated_log_is_not_its_copy(followed: Followed) -> None:
+    followed.log.with_name("x.log.other").write_bytes(b"what another program wrote\n" * 9)
+    append(followed.log, b"a\n")
+    followed.lines()
+    os.truncate(followed.log, 0)
+    append(followed.log, b"b\n")
+    assert followed.lines() == [b"b"]
+    assert followed.lines() == []
+
+
+def test_a_copy_of_the_copy_has_nothing_new(tmp_path: Path) -> None:
+    followed = Followed(tmp_path, "x.log*", from_start=True)
+    followed.log.write_bytes(b"a\n")
+    followed.lines()
+    append(followed.log, b"unread\n")
+    shutil.copy(followed.log, tmp_path / "x.log.1")
+    os.truncate(followed.log, 0)
+    assert followed.lines() == [b"unread"]
+    shutil.copy(tmp_path / "x.log.1", tmp_path / "x.log.1.bak")
+    (tmp_path / "x.log.1").unlink()
+    followed.now += 100
+    assert followed.lines() == []
+    followed.restart()
+    assert followed.lines() == []
+
+
+def test_a_second_copy_of_a_truncated_file_is_not_read_again(followed: Followed) -> None:
+    append(followed.log, b"a\n")
+    followed.lines()
+    append(followed.log, b"unread\n")
+    for name in ("x.log.1", "x.log.bak"):
+        shutil.copy(followed.log, followed.log.with_name(name))
+    os.truncate(followed.log, 0)
+    assert followed.lines() == [b"unread"]
+    assert followed.lines() == []
+
+
+def test_a_generation_that_cannot_be_opened_is_read_when_it_can(followed: Followed) -> None:
+    followed.disk.open_error = 13
+    followed.log.rename(followed.log.with_name("x.log.2"))
+    followed.log.with_name("x.log.1").write_bytes(b"b\n")
+    assert followed.lines() == []
+    followed.log.write_bytes(b"c\n")
+    assert followed.lines() == []
+    followed.disk.open_error = 0
+    assert sorted(followed.lines()) == [b"b", b"c"]
+
+
+def test_an_empty_log_whose_inode_is_used_again_by_a_later_one(tmp_path: Path) -> None:
+    """An empty log says nothing about its content: what is new beside it is looked at too."""
+    followed = Followed(tmp_path)
+    followed.log.touch()
+    followed.lines()
+    (tmp_path / "x.log.1").write_bytes(b"rotated away while nobody looked\n")
+    append(followed.log, b"same inode\n")
+    followed.restart()
+    assert sorted(followed.lines()) == [b"rotated away while nobody looked", b"same inode"]
+
+
 def test_delete_and_recreate(followed: Followed) -> None:
     append(followed.log, b"a\n")
     followed.log.unlink()
