@@ -74,9 +74,14 @@ class Chain:
                 self._give_up(file, error)
         for file in self.files:
             previous, file.previous = file.previous, None
-            if previous and previous.offset:
-                self.former = [*self.former, previous][-_MAX_FORMER:]
-                self.searches_left = _SEARCHES
+            if previous:
+                self.note_former(previous)
+
+    def note_former(self, position: Position) -> None:
+        """Keep how far lost content had been read; what nothing was read of cannot be known again."""
+        if position.offset and not position.is_unread:
+            self.former = [*self.former, position][-_MAX_FORMER:]
+            self.searches_left = _SEARCHES
 
     def read(self, max_bytes: int, now: float) -> tuple[int, list[LineBatch]]:
         """Read from the oldest file that has something; the next one waits until that one is at its end."""

@@ -40,7 +40,7 @@ class Recovery:
             handle = self._open(name)
             if handle and self._fits_or_close(position, handle):
                 return chain.add(self._roster.follow(chain.path, handle))
-        return None
+        return chain.note_former(position)
 
     def open_missed(self, chain: Chain, newest: int | None = None) -> None:
         """Open what was created and rotated away since the last look: new beside the log, and not a copy.

@@ -70,9 +70,7 @@ class Roster:
         """Follow an open file from where it was left; from its beginning if it is not known."""
         position = self.remembered.pop(FileId.of(handle.stat()), None)
         if position is None or not position.fits(handle):
-            file = self.follow_from(path, handle, 0)
-            file.previous = position
-            return file
+            return self.follow_from(path, handle, 0)
         offset = last_line_start(handle, position.offset) if position.is_unread else position.offset
         return self.follow_from(path, handle, offset)
 

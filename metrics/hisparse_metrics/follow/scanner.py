@@ -93,6 +93,8 @@ class Scanner:
         file_id = FileId.of(handle.stat())
         known = self._roster.remembered.get(file_id)
         chain.is_same = known is not None and known.offset > 0 and known.fits(handle)
+        if known and not known.fits(handle):
+            chain.note_former(known)
         if not chain.is_same and chain.siblings is not None:
             self._recovery.open_missed(chain, file_id.inode)
         chain.real = self._disk.real(chain.path)

@@ -52,6 +52,12 @@ def play(world: World, steps: list[tuple[object, ...]]) -> None:
     append=False,
     linked=False,
 )
+@example(  # copied and truncated while nobody runs
+    steps=[("write", 17), ("poll", 65536), ("commit",), ("copytruncate",), ("kill",)],
+    pattern="x.log",
+    append=False,
+    linked=False,
+)
 @example(  # a generation cannot be opened while it is the newest
     steps=[("recreate",), ("deny", True), ("write", 1), ("rotate",), ("poll", 1)],
     pattern="x.log",

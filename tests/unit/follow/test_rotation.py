@@ -206,6 +206,22 @@ def test_an_empty_log_whose_inode_is_used_again_by_a_later_one(tmp_path: Path) -
     assert sorted(followed.lines()) == [b"rotated away while nobody looked", b"same inode"]
 
 
+@pytest.mark.parametrize("pattern", ["x.log", "x.log*"])
+@pytest.mark.parametrize("keep_inode", [True, False])
+def test_copied_and_emptied_while_nobody_looked(tmp_path: Path, pattern: str, keep_inode: bool) -> None:
+    followed = Followed(tmp_path, pattern, from_start=True)
+    followed.log.write_bytes(b"a\n")
+    followed.lines()
+    append(followed.log, b"unread\n")
+    shutil.copy(followed.log, tmp_path / "x.log.1")
+    if not keep_inode:
+        followed.log.unlink()
+    followed.log.write_bytes(b"b\n")
+    followed.restart()
+    assert sorted(followed.lines()) == [b"b", b"unread"]
+    assert followed.lines() == []
+
+
 def test_delete_and_recreate(followed: Followed) -> None:
     append(followed.log, b"a\n")
     followed.log.unlink()
