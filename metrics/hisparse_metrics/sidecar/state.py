@@ -7,6 +7,7 @@ from typing import Protocol
 
 from hisparse_metrics.sglang import Event, LogParser, Record
 from hisparse_metrics.sidecar.log_state import LogState
+from hisparse_metrics.sidecar.skim import Skimmer
 from hisparse_metrics.sidecar.views import LogView, view_of
 
 MAX_LOGS = 1024
@@ -39,7 +40,27 @@ class _Stream:
     def __init__(self, name: str, parser: LogParser) -> None:
         self.name = name
         self.parser = parser
+        self.skimmer = Skimmer()
         self._counted = dict.fromkeys(("parsed", "ignored", "malformed"), 0)
+
+    def read(self, line: bytes, log: LogState, time: float) -> None:
+        """Take in what a line says, after the lines held back before it."""
+        items = self.parser.feed(line)
+        if items:
+            self.read_held(log, time)
+            take_all(log, items, time)
+            self.skimmer.learn(line, items)
+
+    def read_held(self, log: LogState, time: float) -> None:
+        """Take in the newest line of each writer, and count those that it replaced like itself."""
+        if not self.skimmer.held:
+            return
+        for held in self.skimmer.take_held():
+            refused = log.refused_records
+            take_all(log, self.parser.feed(held.line), time)
+            log.refused_records += held.replaced * (log.refused_records - refused)
+            log.unknown_fields += held.replaced_unknown_fields
+            log.lines["parsed"] += held.replaced
 
     def count(self, log: LogState) -> None:
         """Add the lines parsed since the last call to the log's outcomes."""
@@ -62,11 +83,11 @@ class SidecarState:
         log, stream = self.log(batch.source), self._stream(batch, time)
         cut = frozenset(batch.cut)
         for index, line in enumerate(batch.lines):
-            if index in cut:
+            if cut and index in cut:
                 log.lines["malformed"] += 1
-                continue
-            for item in stream.parser.feed(line):
-                log.take(item, time)
+            elif not stream.skimmer.hold(line):
+                stream.read(line, log, time)
+        stream.read_held(log, time)
         stream.count(log)
         log.settle(time)
 
