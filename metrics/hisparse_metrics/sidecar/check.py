@@ -10,7 +10,9 @@ from pathlib import Path
 from hisparse_metrics.follow.disk import Disk
 from hisparse_metrics.page_folder import PageFolder
 from hisparse_metrics.sglang import LogParser, Record
-from hisparse_metrics.sidecar.config import SidecarConfig
+from hisparse_metrics.sidecar.config import SidecarConfig, WebConfig
+from hisparse_metrics.web.listen import parse_listen
+from hisparse_metrics.web.policy import PolicyFile
 
 _TAIL_BYTES = 1 << 18
 _SHOWN = ("phase", "dp_rank", "tp_rank", "running_requests", "waiting_requests", "device_token_usage",
@@ -29,7 +31,17 @@ def describe(config: SidecarConfig) -> Iterator[str]:
     if config.stats_dir:
         found_pages = PageFolder(config.stats_dir).read()
         yield f"stats pages in {config.stats_dir}: {len(found_pages.pages)}, {found_pages.num_up} engines up"
+    yield from _web(config.web)
     yield f"state file: {config.state_file or 'none: a restart begins at the end of the logs, counters at 0'}"
+
+
+def _web(web: WebConfig) -> Iterator[str]:
+    """Raise ``ExporterError`` when an address or the web config cannot be used."""
+    for address in web.listen_address:
+        parse_listen(address)
+    if web.config_file:
+        PolicyFile(Path(web.config_file))
+        yield f"web config {web.config_file}: usable"
 
 
 def last_record(lines: Iterable[bytes]) -> Record | None:

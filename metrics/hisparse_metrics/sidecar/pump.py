@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -17,12 +18,14 @@ from hisparse_metrics.follow.state import StateError
 from hisparse_metrics.sidecar.collector import SidecarCollector
 from hisparse_metrics.sidecar.drain import DrainedPipe
 from hisparse_metrics.sidecar.memory import recall, remember
-from hisparse_metrics.sidecar.sources import source_label
+from hisparse_metrics.sidecar.sources import JOURNAL, source_label
 from hisparse_metrics.sidecar.state import SidecarState
 from hisparse_metrics.sidecar.views import Snapshot, SourceView
 
 POLL_BYTES = 4 << 20
 SAVE_SECONDS = 1.0
+_LOOK_SECONDS = 5.0
+_JOURNAL_TIME = re.compile(rb'"__REALTIME_TIMESTAMP"\s*:\s*"([0-9]{10,18})"')
 _log = logging.getLogger(__name__)
 
 
@@ -48,9 +51,8 @@ class Pump:
         self._is_unsaved = False
         self._saved_at = 0.0
         self._failures = 0
-        self._views = self.state.views()
-        if recall(self.state, follower.extra):
-            self._views = self.state.views()
+        self._next_look = 0.0
+        recall(self.state, follower.extra)
 
     def turn(self) -> bool:
         """Read, count, save, publish. Return whether there is more to read at once."""
@@ -72,27 +74,32 @@ class Pump:
     def _take(self, source: Source, batches: list[LineBatch], now: float) -> bool:
         lag = source.status().lag_bytes if batches else 0
         for batch in batches:
-            self.state.take(batch, 0.0 if lag > POLL_BYTES else written_at(batch.source, now))
+            self.state.take(batch, 0.0 if lag > POLL_BYTES else written_at(batch, now))
             self._is_unsaved = True
         return bool(lag)
 
     def _look_for_ends(self, now: float) -> None:
-        """Notice input that ended, and silent files that are gone."""
+        """Notice input that ended, and now and then silent files that are gone."""
         for source in self._follower.sources:
             if isinstance(source, DrainedPipe) and source.ended and not self.state.log(source.name).ended:
                 self.state.end(source.name, now)
                 self._is_unsaved = True
-        for name, log in self.state.logs.items():
-            is_quiet = log.last_line is not None and now - log.last_line > self._stale_after
-            if is_quiet and not log.ended and name.startswith("/") and not os.path.lexists(name):
-                log.ended = self._is_unsaved = True
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_SECONDS
+            for name, log in self.state.logs.items():
+                is_quiet = not log.ended and now - (log.last_line or now) > self._stale_after
+                log.ended |= is_quiet and name.startswith("/") and not os.path.lexists(name)
 
     def _save(self, now: float) -> None:
-        if (self._is_unsaved and now - self._saved_at >= SAVE_SECONDS) or now < self._saved_at:
-            self._saved_at = now
+        if 0 <= now - self._saved_at < SAVE_SECONDS:
+            return
+        self._saved_at = now
+        if self._is_unsaved:
             self._commit()
-            self._views = self.state.views()
-        self._collector.publish(Snapshot(self._views, self._source_views(), self._failures, self._problems()))
+        views = tuple(
+            _source_view(source_label(s.name, self._patterns), s.status()) for s in self._follower.sources
+        )
+        self._collector.publish(Snapshot(self.state.views(), views, self._failures, self._problems()))
 
     def _commit(self) -> None:
         try:
@@ -103,23 +110,19 @@ class Pump:
             if self._failures == 1:
                 _log.error("%s; until then a restart repeats lines", error)
 
-    def _source_views(self) -> tuple[SourceView, ...]:
-        return tuple(
-            _source_view(source_label(s.name, self._patterns), s.status()) for s in self._follower.sources
-        )
-
     def _problems(self) -> frozenset[str]:
         """Return the paths that cannot be read."""
         found = (getattr(source, "problems", {}) for source in self._follower.sources)
         return frozenset(path for problems in found for path in problems)
 
 
-def written_at(source: str, now: float) -> float:
-    """Return when the newest line of ``source`` was written: an old file that is read now says nothing of now."""
-    if not source.startswith("/"):
-        return now
+def written_at(batch: LineBatch, now: float) -> float:
+    """Return when the newest line of ``batch`` was written: an old log that is read now says nothing of now."""
+    if batch.source.startswith(JOURNAL):
+        found = _JOURNAL_TIME.search(batch.lines[-1]) if batch.lines else None
+        return min(now, int(found[1]) / 1e6) if found else now
     try:
-        return min(now, os.stat(source).st_mtime)  # noqa: PTH116 - once a batch, no object needed
+        return min(now, os.stat(batch.source).st_mtime) if batch.source.startswith("/") else now  # noqa: PTH116
     except OSError:
         return now
 

@@ -14,6 +14,7 @@ from hisparse_metrics.sidecar.drain import DrainedPipe
 FILES = "files"
 """All files are one source, so that a file that two patterns match is read once; positions outlive new patterns."""
 
+JOURNAL = "journald:"
 _STDOUT = 1
 
 
@@ -23,7 +24,7 @@ def make_sources(config: SidecarConfig, *, tee: bool) -> list[Source]:
     if patterns := file_patterns(config):
         sources.append(FileSource(FILES, patterns, options=FollowOptions(from_start=config.from_start)))
     sources += [
-        JournalSource(f"journald:{unit}", unit, from_start=config.from_start)
+        JournalSource(f"{JOURNAL}{unit}", unit, from_start=config.from_start)
         for unit in config.sources.journald_unit
     ]
     if config.sources.stdin:

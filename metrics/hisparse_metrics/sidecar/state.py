@@ -7,6 +7,7 @@ from typing import Protocol
 
 from hisparse_metrics.sglang import Event, LogParser, Record
 from hisparse_metrics.sidecar.log_state import LogState
+from hisparse_metrics.sidecar.noise import Noise
 from hisparse_metrics.sidecar.skim import Skimmer
 from hisparse_metrics.sidecar.views import LogView, view_of
 
@@ -41,6 +42,7 @@ class _Stream:
         self.name = name
         self.parser = parser
         self.skimmer = Skimmer()
+        self.noise = Noise()
         self._counted = dict.fromkeys(("parsed", "ignored", "malformed"), 0)
 
     def read(self, line: bytes, log: LogState, time: float) -> None:
@@ -50,6 +52,8 @@ class _Stream:
             self.read_held(log, time)
             take_all(log, items, time)
             self.skimmer.learn(line, items)
+        else:
+            self.noise.learn(line)
 
     def read_held(self, log: LogState, time: float) -> None:
         """Take in the newest line of each writer, and count those that it replaced like itself."""
@@ -85,7 +89,12 @@ class SidecarState:
         for index, line in enumerate(batch.lines):
             if cut and index in cut:
                 log.lines["malformed"] += 1
-            elif not stream.skimmer.hold(line):
+            elif b" batch" in line:
+                if not stream.skimmer.hold(line):
+                    stream.read(line, log, time)
+            elif stream.noise.knows(line):
+                log.lines["ignored"] += 1
+            else:
                 stream.read(line, log, time)
         stream.read_held(log, time)
         stream.count(log)

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from hisparse_metrics.sidecar.check import describe, last_record
 from hisparse_metrics.sidecar.config import parse_config
+from hisparse_metrics.web.errors import ExporterError
 from tests.unit.sidecar.support import ACCESS, decode
 
 
@@ -24,6 +27,12 @@ def test_it_shows_files_and_the_last_record_of_each(tmp_path: Path) -> None:
     assert "standard input" in text
     assert "journald s" in text
     assert f"stats pages in {tmp_path}: 0" in text
+
+
+def test_what_the_exporter_would_refuse_is_refused(tmp_path: Path) -> None:
+    for web in ({"listen_address": "nowhere"}, {"config_file": str(tmp_path / "none.yaml")}):
+        with pytest.raises(ExporterError):
+            list(describe(parse_config({"sources": {"stdin": True}, "web": web})))
 
 
 def test_the_last_record_is_the_last() -> None:

@@ -18,7 +18,7 @@ from hisparse_metrics.sidecar.config import SidecarConfig, SourcesConfig
 from hisparse_metrics.sidecar.labels import EngineLabels
 from hisparse_metrics.sidecar.pump import Pump, written_at
 from hisparse_metrics.sidecar.sources import file_patterns, make_sources, source_label
-from tests.unit.sidecar.support import FakeClock, Scraped, decode, prefill
+from tests.unit.sidecar.support import FakeClock, Scraped, batch, decode, prefill
 
 START = 1_800_000_000.0
 
@@ -157,25 +157,26 @@ def test_a_log_that_is_gone_and_silent_is_dead(tmp_path: Path, clock: FakeClock)
     process = Process(log, None, clock)
     process.pump.turn()
     log.unlink()
-    clock.now += 2
+    clock.now += 6
     process.pump.turn()
     assert process.value("hisparse_source_state", state="working") == 1
     clock.now += 61
-    process.pump.turn()
-    clock.now += 2
     process.pump.turn()
     assert process.value("hisparse_source_state", state="dead") == 1
     assert process.value("hisparse_engine_up") == 0
 
 
-def test_a_file_s_age_is_that_of_its_last_byte(tmp_path: Path) -> None:
+def test_a_batch_s_age_is_that_of_its_newest_line(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.touch()
     os.utime(log, (100.0, 100.0))
-    assert written_at(str(log), 500.0) == 100.0
-    assert written_at(str(log), 50.0) == 50.0
-    assert written_at("stdin", 500.0) == 500.0
-    assert written_at(str(tmp_path / "none"), 500.0) == 500.0
+    assert written_at(batch(source=str(log)), 500.0) == 100.0
+    assert written_at(batch(source=str(log)), 50.0) == 50.0
+    assert written_at(batch(source="stdin"), 500.0) == 500.0
+    assert written_at(batch(source=str(tmp_path / "none")), 500.0) == 500.0
+    entry = '{"__REALTIME_TIMESTAMP" : "1500000000250000", "MESSAGE": "x"}'
+    assert written_at(batch(entry, source="journald:s"), 2e9) == 1_500_000_000.25
+    assert written_at(batch("no entry", source="journald:s"), 2e9) == 2e9
 
 
 def test_a_lone_pattern_is_its_own_label() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hisparse_metrics.follow.source import LineBatch
 from hisparse_metrics.sidecar import skim
 from hisparse_metrics.sidecar.memory import remember
+from hisparse_metrics.sidecar.noise import NEEDLES, Noise
 from hisparse_metrics.sidecar.skim import Skimmer
 from hisparse_metrics.sidecar.state import SidecarState
 from tests.unit.sidecar.support import ACCESS, CRASH, LOG, NO_HOST, READY, RETRACT, decode, prefill, scrape
@@ -25,6 +26,8 @@ OWN = [
     decode(11) + " and more", decode(12) + "\r", decode(13, clock="14:09:56.123"), decode(14).replace(": 5,", ": ,"),
     decode(15).replace("14:09", "1409"), decode(16).replace("] ", "]"), decode(-5),
     prefill(), prefill(3, 4, ranks=" DP1 TP0"), ACCESS, CRASH, READY, RETRACT, NO_HOST, "",
+    NO_HOST.replace("12", "1" * 25), RETRACT.replace("3", ""), ACCESS.replace("200", "404"), " batch", "[pod/a/b] x",
+    " The server", " The server is fired up and ready to roll!", "[2 Scheduler hit an exception: 7", "[2 nothing",
 ]  # fmt: skip
 
 
@@ -84,3 +87,13 @@ def test_ever_new_forms_cost_a_bounded_number_of_patterns() -> None:
     state.take(LineBatch(LOG, "1", [line.encode() for line in lines]), 1000.0)
     assert len(state._streams[LOG].skimmer._forms) <= skim._MAX_FORMS
     assert scrape(state).values("hisparse_source_unknown_fields_total") == [200]
+
+
+def test_noise_is_known_only_where_nothing_can_hide() -> None:
+    assert not any(byte in b"0123456789" for needle in NEEDLES for byte in needle)
+    noise = Noise()
+    for line in (ACCESS, NO_HOST, decode(), "[pod/a/b] x", "2026-08-23T09:10:52.1Z stderr F x", "{}", ""):
+        noise.learn(line.encode())
+    assert noise.knows(ACCESS.replace("200", "404").encode())
+    for line in (NO_HOST, decode(), "[pod/a/b] x", "2026-08-23T09:10:52.1Z stderr F x", "{}", ""):
+        assert not noise.knows(line.encode())
