@@ -144,11 +144,9 @@ def test_a_new_stream_of_the_same_log_does_not_continue_the_old_one() -> None:
 
 
 def test_line_counters_never_fall() -> None:
-    fresh, before = SidecarState(), 0
-    for line in (
-        f"2026-08-23T09:10:52.1Z stderr P {decode()[:90]}",
-        f"2026-08-23T09:10:52.1Z stderr F {decode()[90:]}",
-    ):
-        fresh.take(batch(line), 1000.0)
-        assert fresh.logs[LOG].lines["ignored"] >= before
-        before = fresh.logs[LOG].lines["ignored"]
+    """The end of a stream makes a pending line malformed that was ignored so far."""
+    fresh = SidecarState()
+    fresh.take(batch(f"2026-08-23T09:10:52.1Z stderr P {decode()[:90]}", stream="1"), 1000.0)
+    assert fresh.logs[LOG].lines["ignored"] == 1
+    fresh.take(batch(stream="2"), 1000.0)
+    assert fresh.logs[LOG].lines == {"parsed": 0, "ignored": 1, "malformed": 1}
