@@ -14,12 +14,12 @@ _SEARCHES = 3
 class Chain:
     """Open files of one path, oldest first.
 
-    ``real`` is where the path led when its newest file was opened. ``siblings`` are the inodes seen beside it, so
+    ``real`` is where the path led when its newest file was opened. ``siblings`` are the files seen beside it, so
     that a file which came and went between two looks is recognised as new; ``None`` before the first look.
     ``former`` is how far files had been read when they were truncated: copies made before are known by it.
     """
 
-    def __init__(self, path: str, real: str = "", siblings: frozenset[int] | None = None) -> None:
+    def __init__(self, path: str, real: str = "", siblings: dict[int, Position] | None = None) -> None:
         self.path = path
         self.real = real or path
         self.siblings = siblings
@@ -36,7 +36,9 @@ class Chain:
         """Return a chain without files, as :meth:`to_json` wrote it. Raises :class:`ValueError`."""
         match item:
             case {"path": str(path), "real": str(real), "siblings": list(siblings), "former": list(former)}:
-                chain = cls(path, real, frozenset(inode for inode in siblings if isinstance(inode, int)))
+                chain = cls(
+                    path, real, {mark.file_id.inode: mark for mark in map(Position.from_json, siblings)}
+                )
                 chain.former = [Position.from_json(position) for position in former]
                 return chain
         raise ValueError(f"not a remembered path: {item!r:.200}")
@@ -44,8 +46,9 @@ class Chain:
     def to_json(self) -> Json:
         """Return what is remembered beside the positions of the files."""
         former = [position.to_json() for position in self.former]
+        siblings = [mark.to_json() for mark in (self.siblings or {}).values()]
         return {
-            "path": self.path, "real": self.real, "siblings": sorted(self.siblings or ()), "former": former,
+            "path": self.path, "real": self.real, "siblings": siblings, "former": former,
         }  # fmt: skip
 
     @property

@@ -34,7 +34,7 @@ class Scanner:
         """Visit every path that the patterns match, and retire what no path names any more."""
         self.problems = {}
         self._recovery.look()
-        beside = {chain.path: self._recovery.inodes_beside(chain) for chain in self._roster.chains.values()}
+        beside = {chain.path: self._recovery.beside(chain) for chain in self._roster.chains.values()}
         self._reopen_lost()
         matches = list(self._matches())
         present = {file_id for path, is_new in matches if (file_id := self._visit(path, is_new))}
@@ -43,9 +43,7 @@ class Scanner:
             if chain.unopened:
                 self._recovery.open_missed(chain)
             if chain.siblings is None or chain.is_same:
-                chain.siblings = (
-                    beside[chain.path] if chain.path in beside else self._recovery.inodes_beside(chain)
-                )
+                chain.siblings = beside[chain.path] if chain.path in beside else self._recovery.beside(chain)
         self._roster.retire(present, {path for path, _ in matches})
         self._is_first = False
 
@@ -94,15 +92,11 @@ class Scanner:
         known = self._roster.remembered.get(file_id)
         chain.is_same = known is not None and known.offset > 0 and known.fits(handle)
         if known and not known.fits(handle):
-            chain.note_former(known)
+            chain.note_former(self._roster.remembered.pop(file_id))
         if not chain.is_same and chain.siblings is not None:
             self._recovery.open_missed(chain, file_id.inode)
         chain.real = self._disk.real(chain.path)
-        offset = 0 if known else self._recovery.offset_in_copy(chain.real, handle)
-        follow = self._roster.follow
-        chain.add(
-            self._roster.follow_from(chain.path, handle, offset) if offset else follow(chain.path, handle)
-        )
+        self._recovery.add(chain, handle)
 
     def _chain(self, path: str) -> Chain:
         return self._roster.chains.setdefault(path, Chain(path))

@@ -59,6 +59,12 @@ class Position:
         return cls(path, file_id, trail.offset, _digest(trail))
 
     @classmethod
+    def at_head(cls, path: str, handle: Handle) -> Position:
+        """Return a position that fits every file which begins like ``handle``."""
+        status = handle.stat()
+        return cls.of(path, FileId.of(status), Trail.at(handle, min(HEAD_BYTES, status.st_size)))
+
+    @classmethod
     def unread(cls, path: str, file_id: FileId, size: int) -> Position:
         """Return the position at the end of a file whose content is not known: it may not be readable yet."""
         return cls(path, file_id, size, "")

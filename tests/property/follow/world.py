@@ -6,6 +6,8 @@ Every record is unique. The world knows for each one what a follower may be excu
   handed out before, or was handed out and not committed before a kill;
 - a record in a file that a symlink led to may be missing if nobody looked, or might look, before it led elsewhere, or
   before a kill and not committed;
+- a file beside the log that could not be read when it was first seen is known by its inode alone: one that is
+  created with the same inode, and rotated away unseen, may be missing;
 - no excuse counts a record twice, and no excuse is needed for a file that still exists under a rotated name.
 """
 
@@ -70,6 +72,9 @@ class World:
         self.written: dict[int, int] = {}  # record -> inode it was completed in
         self.excused: set[int] = set()
         self._at_risk: set[int] = set()
+        self._blind: set[int] = (
+            set()
+        )  # inodes beside the log that could not be read when they were first seen
         self.next_record = 0
         self._pending = b""
         self._pending_is_whole = True
@@ -90,11 +95,17 @@ class World:
     def poll(self, max_bytes: int) -> int:
         self.clock += 0.01
         batches = self.follower.poll(max_bytes)
+        self._blind |= self._unreadable_siblings()
         for batch in batches:
             for line in batch.lines:
                 if found := RECORD.fullmatch(line):
                     self.counted[int(found[1])] += 1
         return len(batches)
+
+    def _unreadable_siblings(self) -> set[int]:
+        chains = self.source._roster.chains.values()
+        marks = [mark for chain in chains for mark in (chain.siblings or {}).values()]
+        return {mark.file_id.inode for mark in marks if mark.is_unread}
 
     def commit(self) -> None:
         self.follower.commit({str(k): v for k, v in self.counted.items()})
@@ -189,6 +200,7 @@ class World:
 
     def wrong(self) -> dict[int, int]:
         """Return the records that were not counted as often as they must be."""
+        self.excused |= {record for record, inode in self.written.items() if inode in self._blind}
         return {
             record: self.counted[record]
             for record in range(self.next_record)
