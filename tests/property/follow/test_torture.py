@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -75,3 +77,60 @@ def test_each_record_is_counted_exactly_once(
         play(world, steps)
         world.follower.close()
         assert world.wrong() == {}, world.source.counts
+
+
+WEIGHTED = [
+    *["write"] * 8, *["poll"] * 5, *["commit"] * 2, *["rotate_and_reopen"] * 2, "kill", "reopen", "rotate",
+    "copytruncate", "truncate", "recreate", "switch", "deny", "allow", "advance",
+]  # fmt: skip
+
+
+def random_step(rng: random.Random) -> tuple[object, ...]:
+    name = rng.choice(WEIGHTED)
+    arguments = {
+        "write": (rng.randrange(1, 200),),
+        "poll": (rng.choice([1, 64, 4096, 1 << 16]),),
+        "advance": (rng.choice([0.3, 2.0]),),
+        "deny": (True,),
+        "allow": (False,),
+    }
+    return ("deny" if name == "allow" else name, *arguments.get(name, ()))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_long_random_lives(seed: int) -> None:
+    """Longer than hypothesis likes them: most of what was ever wrong here needed a dozen steps in a row."""
+    rng = random.Random(seed)
+    for _ in range(50):
+        steps = [random_step(rng) for _ in range(rng.randrange(5, 120))]
+        pattern, append, linked = rng.choice(["x.log", "x.log*"]), rng.random() < 0.5, rng.random() < 0.3
+        with tempfile.TemporaryDirectory() as folder:
+            world = World(Path(folder), pattern, append=append, linked=linked)
+            play(world, steps)
+            world.follower.close()
+            assert world.wrong() == {}, (pattern, append, linked, steps)
+
+
+FOUND = [
+    # the file that the symlink led to was truncated, and then the process killed
+    ("x.log", True, True, "write 168, poll 65536, commit, truncate, write 118, switch, kill"),
+    # a copy under a matching name is remembered, and beside a rotated log
+    ("x.log*", False, False, "write 55, copytruncate, rotate, poll 4096, commit, reopen, kill"),
+    # an inode that was remembered is used again by a copy
+    ("x.log*", False, False, "recreate, kill, write 18, commit, poll 65536, copytruncate"),
+    # the inode of a rotated file that was known is used again by one that nobody saw
+    (
+        "x.log",
+        True,
+        False,
+        "copytruncate, poll 64" + ", rotate_and_reopen" * 3 + ", write 138, rotate_and_reopen",
+    ),
+]
+
+
+@pytest.mark.parametrize(("pattern", "append", "linked", "steps"), FOUND)
+def test_what_was_wrong_once(tmp_path: Path, pattern: str, append: bool, linked: bool, steps: str) -> None:
+    world = World(tmp_path, pattern, append=append, linked=linked)
+    play(world, [(name, *map(int, sizes)) for name, *sizes in map(str.split, steps.split(", "))])
+    world.follower.close()
+    assert world.wrong() == {}
