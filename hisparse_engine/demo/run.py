@@ -169,7 +169,9 @@ def _welcome(console: Console, url: str, stats_dir: Path, engine: Engine) -> Non
     console.print(f"  metrics   {url}/metrics")
     console.print(f"  liveness  {url}/healthz")
     console.print(f"  stats     {stats_dir}")
-    console.print("  dashboard import dashboards/generated/hisparse-overview.json into Grafana; Ctrl-C ends the demo")
+    console.print(
+        "  dashboard import dashboards/generated/hisparse-overview.json into Grafana; Ctrl-C ends the demo"
+    )
 
 
 def _farewell(engine: Engine, console: Console) -> None:
