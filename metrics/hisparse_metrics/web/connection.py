@@ -108,7 +108,8 @@ class Connection:
             return text_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the exporter's log")
 
     def _write(self, head: RequestHead | None, response: Response) -> None:
-        self._places.expect(self._place, self._limits.write_grace_seconds)
+        # Who sent nonsense gets an answer, but no claim to a place while others wait for one.
+        self._places.expect(self._place, self._limits.write_grace_seconds if head else 0.0)
         deadline = time.monotonic() + self._limits.write_seconds
         self._send(render_head(response, keep_alive=bool(head and head.keep_alive)), deadline)
         if not (head and head.method == "HEAD"):
