@@ -304,8 +304,8 @@ class HiSparseCoordinator:
 
     @property
     def host_tokens_reserved(self) -> int:
-        """Host slots that admitted requests use or may come to use."""
-        return self.host_pool.num_reserved
+        """Host slots promised to admitted requests for rows that do not exist yet: used + reserved ≤ capacity."""
+        return self.host_pool.num_reserved - self.host_pool.num_used
 
     def hot_rows(self, seat: Seat, group: int) -> tuple[Slots, Slots]:
         """Return (host slots, device slots) of the rows of ``seat`` that are resident in ``group``."""

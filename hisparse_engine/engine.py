@@ -215,7 +215,7 @@ class Engine:
             index_token_capacity=index.capacity,
             running_requests=len(self.scheduler.with_status(Status.RUNNING)),
             waiting_requests=len(self.scheduler.waiting),
-            staging_requests=len(self.scheduler.with_status(Status.STAGING)),
+            staging_requests=len(self.scheduler.with_status(Status.PREFILL, Status.STAGING)),
         )
 
     def _publish(self) -> None:

@@ -156,7 +156,7 @@ class KVCoordinator(Protocol):
 
     @property
     def host_tokens_reserved(self) -> int:
-        """Host slots that admitted requests use or may come to use."""
+        """Host slots promised to admitted requests for rows that do not exist yet: used + reserved ≤ capacity."""
 
     def audit(self, seats: Sequence[Seat]) -> None:
         """Raise :class:`InvariantError` when the account does not add up for the seats held."""

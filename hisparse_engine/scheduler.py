@@ -94,9 +94,9 @@ class Scheduler:
             len(request.output),
         )
 
-    def with_status(self, status: Status) -> list[Request]:
-        """Admitted requests in one status, oldest first."""
-        return [request for request in self.admitted if request.status is status]
+    def with_status(self, *statuses: Status) -> list[Request]:
+        """Admitted requests in any of ``statuses``, oldest first."""
+        return [request for request in self.admitted if request.status in statuses]
 
     @property
     def has_work(self) -> bool:

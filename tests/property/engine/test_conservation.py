@@ -199,7 +199,9 @@ class CoordinatorMachine(RuleBasedStateMachine):
         assert device.num_used + device.num_available == device.capacity == self.sizes.device_tokens
         assert host.num_used == sum(h.seat.length for h in self.held)
         assert (
-            host.num_reserved == sum(h.max_tokens for h in self.held) == self.coordinator.host_tokens_reserved
+            host.num_reserved
+            == sum(h.max_tokens for h in self.held)
+            == self.coordinator.host_tokens_reserved + host.num_used
         )
         assert self.coordinator.index_keys.pool.num_used == host.num_used
         stats = self.coordinator.get_token_stats()

@@ -103,7 +103,8 @@ def test_observers_are_told_the_levels_and_the_totals_of_every_step(model: DsaMo
     prefilling, staging, first, last, second_request = watched.seen
     assert prefilling.is_hisparse
     assert (prefilling.levels.device_tokens, prefilling.levels.host_tokens) == (0, 8)
-    assert prefilling.levels.host_tokens_reserved == 14
+    assert prefilling.levels.host_tokens_reserved == 14 - 8
+    assert prefilling.levels.staging_requests == 1
     assert (prefilling.levels.running_requests, prefilling.levels.waiting_requests) == (0, 1)
     assert (staging.levels.staging_requests, staging.levels.host_tokens) == (1, 12)
     assert staging.levels.device_tokens == TOP_K + 1
