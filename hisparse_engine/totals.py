@@ -18,6 +18,7 @@ class EngineTotals:
     decode_steps: int = 0
     prompt_tokens: int = 0
     generation_tokens: int = 0
+    invariant_violations: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
 
     def snapshot(self, swap: SwapCounters, scheduler: Scheduler) -> Totals:
@@ -41,4 +42,5 @@ class EngineTotals:
             requests_failed=self.outcomes[Outcome.FAILED],
             verify_checks=swap.verify_checks,
             verify_mismatches=swap.verify_mismatches,
+            invariant_violations=self.invariant_violations,
         )

@@ -5,7 +5,7 @@ They read the recorded vocabulary, so that they hold for every engine that is re
 
 from __future__ import annotations
 
-from hisparse_dashboards import recording as r
+from hisparse_dashboards import vocabulary as v
 from hisparse_dashboards.config import Config, Thresholds
 from hisparse_dashboards.rules import Alert
 
@@ -31,7 +31,7 @@ def engine_down(config: Config) -> Alert:
     return Alert(
         "HiSparseEngineDown",
         "critical",
-        f"{r.ENGINE_UP} == 0 or {unreachable}",
+        f"{v.ENGINE_UP} == 0 or {unreachable}",
         "1m",
         "{{ $labels.instance }}{{ with $labels.engine_name }} {{ . }}{{ end }}: engine or exporter down (up = {{ $value }})",
         "The engine process has ended, or Prometheus cannot reach its exporter; its requests are lost or unobserved. "
@@ -42,11 +42,11 @@ def engine_down(config: Config) -> Alert:
 
 def engine_stalled(limits: Thresholds) -> Alert:
     """Tell that an engine lives, has running requests, and takes no step."""
-    silent = f"{r.SINCE_LAST_STEP} > {limits.stalled_seconds}"
+    silent = f"{v.SINCE_LAST_STEP} > {limits.stalled_seconds}"
     return Alert(
         "HiSparseEngineStalled",
         "critical",
-        r.same_rank(r.same_rank(silent, f"{r.RUNNING} > 0"), f"{r.ENGINE_UP} == 1"),
+        v.same_rank(v.same_rank(silent, f"{v.RUNNING} > 0"), f"{v.ENGINE_UP} == 1"),
         "1m",
         f"{WHO}: no decode step for {{{{ $value | humanizeDuration }}}} while requests are running",
         "The engine process lives and has running requests, but takes no decode step. Likely causes: a hung device or "
@@ -57,11 +57,11 @@ def engine_stalled(limits: Thresholds) -> Alert:
 
 def host_pool_exhausted(limits: Thresholds) -> Alert:
     """Tell that requests wait because every host slot is used or promised."""
-    committed = f"{r.HOST_COMMITTED} >= {limits.host_pool_full:g}"
+    committed = f"{v.HOST_COMMITTED} >= {limits.host_pool_full:g}"
     return Alert(
         "HiSparseHostPoolExhausted",
         "critical",
-        r.same_rank(committed, f"{r.WAITING} > 0"),
+        v.same_rank(committed, f"{v.WAITING} > 0"),
         "2m",
         f"{WHO}: {PERCENT} of the host pool is used or promised, and requests are waiting",
         "Every host slot is used or reserved for tokens still to be generated, so waiting requests cannot be admitted. "
@@ -94,7 +94,7 @@ def _host_usage(severity: str, threshold: float, hold: str, meaning: str) -> Ale
     return Alert(
         "HiSparseHostUsageHigh",
         severity,
-        f"{r.HOST_TOKEN_USAGE} > {threshold:g}",
+        f"{v.HOST_TOKEN_USAGE} > {threshold:g}",
         hold,
         f"{WHO}: host pool {PERCENT} full",
         f"{meaning} Likely causes: many long requests at once, or a pool too small for the load. First: look at Host "

@@ -2,40 +2,98 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Ratio = Annotated[float, Field(gt=0, le=1)]
+Seconds = Annotated[int, Field(gt=0)]
+Window = Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhd]$")]
+"""A duration as Prometheus writes it, of one unit."""
+LabelName = Annotated[str, Field(pattern=r"^([a-zA-Z_][a-zA-Z0-9_]*)?$")]
 
 
-@dataclass(frozen=True, slots=True)
-class Thresholds:
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Thresholds(_Frozen):
     """Levels at which a panel changes colour and an alert fires. Ratios are 0–1, durations seconds."""
 
-    host_usage_warning: float = 0.85
-    host_usage_critical: float = 0.95
-    host_pool_full: float = 0.98
-    device_usage_warning: float = 0.98
-    hit_ratio_warning: float = 0.90
-    stalled_seconds: int = 60
+    host_usage_warning: Ratio = 0.85
+    host_usage_critical: Ratio = 0.95
+    host_pool_full: Ratio = 0.98
+    host_exhaustion_seconds: Seconds = 1800
+    """A host pool that would be full sooner is announced."""
+    host_exhaustion_floor: Ratio = 0.5
+    """Below this usage nothing is predicted: a pool that was just started fills steeply, and stops."""
+    device_usage_warning: Ratio = 0.98
+    hit_ratio_warning: Ratio = 0.90
+    thrashing_miss_ratio: Ratio = 0.20
+    thrashing_link_share: Ratio = 0.50
+    """Share of the link that swap-in uses."""
+    stalled_seconds: Seconds = 60
+    retractions_per_minute: Annotated[float, Field(gt=0)] = 6.0
+    source_stale_seconds: Seconds = 900
+    """A followed log without a record for longer, while nothing says that its engine is idle, is stale."""
+    source_retired_seconds: Seconds = 86400
+    """And without one for this long it is taken for a log that is not written any more."""
+    source_lag_bytes: Annotated[int, Field(gt=0)] = 64 << 20
 
-    def __post_init__(self) -> None:
-        """Refuse an order that would make the critical level unreachable or useless."""
-        if not 0.0 < self.host_usage_warning < self.host_usage_critical < self.host_pool_full <= 1.0:
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        """Refuse an order that would make a level unreachable or useless."""
+        if not self.host_usage_warning < self.host_usage_critical < self.host_pool_full:
             raise ValueError(
-                "thresholds must satisfy 0 < host_usage_warning < host_usage_critical < host_pool_full <= 1, "
-                f"got {self.host_usage_warning}, {self.host_usage_critical}, {self.host_pool_full}"
+                "must satisfy host_usage_warning < host_usage_critical < host_pool_full, got "
+                f"{self.host_usage_warning}, {self.host_usage_critical}, {self.host_pool_full}"
             )
+        if not self.source_stale_seconds < self.source_retired_seconds:
+            raise ValueError(
+                f"source_stale_seconds {self.source_stale_seconds} must be below source_retired_seconds "
+                f"{self.source_retired_seconds}"
+            )
+        return self
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """One deployment: thresholds, windows, and where its jobs and runbooks are found."""
+class Config(_Frozen):
+    """One deployment: thresholds, windows, and where its jobs, runbooks and receivers are found."""
 
-    thresholds: Thresholds = field(default_factory=Thresholds)
-    rate_window: str = "5m"
+    thresholds: Thresholds = Thresholds()
+    rate_window: Window = "5m"
     """Window of recorded rates: a few scrapes of the slowest source."""
+    vllm_rate_window: Window = "10m"
+    """The same for vLLM's HiSparse counters, which move once in 2000 worker calls: about once a minute."""
+    prediction_window: Window = "30m"
+    """How much of the past tells when a host pool will be full."""
+    link_bytes_per_second: Annotated[float, Field(gt=0)] = 54.8e9
+    """What one device's link carries from the host. The default is the copy engine of PCIe 5.0 x16 on an H200, measured."""
     job_pattern: str = "hisparse.*"
     """Regular expression of the Prometheus jobs that scrape HiSparse exporters; HiSparseEngineDown watches them."""
     runbook_base: str = "docs/runbooks"
     """What precedes ``/<alert>.md`` in ``runbook_url``; set it to the address where you publish the runbooks."""
+    webhook_url: str = "http://127.0.0.1:9095/alerts"
+    """Where the generated Alertmanager configuration sends alerts."""
+    cluster_label: LabelName = ""
+    """Label that tells clusters apart, if your Prometheus has one; dashboards then offer it as a variable."""
+    namespace_label: LabelName = ""
+    """The same for namespaces."""
 
 
 DEFAULT = Config()
+
+
+def parse(given: object) -> Config:
+    """Return the configuration that a file holds; ``ValueError`` with every wrong field and its path at once."""
+    try:
+        return Config.model_validate({} if given is None else given)
+    except ValidationError as error:
+        raise ValueError("; ".join(_explain(problem) for problem in error.errors())) from error
+
+
+def _explain(problem: Any) -> str:
+    path = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{path}: {message}" if path else message
+    return f"{path or 'the file'}: {message}, got {problem['input']!r}"

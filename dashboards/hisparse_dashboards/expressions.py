@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hisparse_dashboards.queries import DASHBOARD, once_per_token, ratio, total, where
+from hisparse_dashboards.queries import DASHBOARD, existing, once_per_token, ratio, total
 from hisparse_metrics import catalogue as m
 from hisparse_metrics.metric import Metric
 
@@ -13,8 +13,8 @@ def tokens(metric: Metric) -> str:
 
 
 def usage(usage: Metric, capacity: Metric) -> str:
-    """Select a usage where its pool exists: a pool of capacity 0 has none, rather than 0 %."""
-    return where(DASHBOARD.gauge(usage), f"{DASHBOARD.gauge(capacity)} > 0")
+    """Select a usage where its pool exists."""
+    return existing(DASHBOARD, usage, capacity)
 
 
 def hit_ratio() -> str:

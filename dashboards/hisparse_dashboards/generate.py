@@ -15,7 +15,7 @@ RULES = Path("deploy/prometheus/rules")
 
 def files(config: Config = DEFAULT) -> dict[Path, str]:
     """Return every generated file, by its path in the repository."""
-    recordings = [rule.to_dict() for rule in recording.hisparse_engine(config)]
+    recordings = [rule.to_dict() for rule in recording.every_engine(config)]
     alerting = [alert.to_dict(config.runbook_base) for alert in alerts.all_alerts(config)]
     return {
         DASHBOARDS / f"{overview.UID}.json": layout.render(overview.build(config)),

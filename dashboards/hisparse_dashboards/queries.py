@@ -6,7 +6,7 @@ functions combine expressions. Nothing here knows Grafana.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hisparse_metrics.metric import Kind, Metric
 
@@ -33,6 +33,14 @@ class Scope:
         """Return a counter's increase per second."""
         return f"rate({self._select(metric, Kind.COUNTER, metric.name)}[{self.window}])"
 
+    def counter(self, metric: Metric) -> str:
+        """Select a counter's value itself: for counts of which one is too many already."""
+        return self._select(metric, Kind.COUNTER, metric.name)
+
+    def matching(self, *matchers: str) -> Scope:
+        """Return this scope with further label matchers."""
+        return replace(self, matchers=(*self.matchers, *matchers))
+
     def quantile(self, q: float, metric: Metric) -> str:
         """Estimate a quantile of a histogram over all selected ranks; NaN (a gap) where nothing was observed."""
         buckets = self._select(metric, Kind.HISTOGRAM, f"{metric.name}_bucket")
@@ -51,11 +59,6 @@ class Scope:
 
 DASHBOARD = Scope(tuple(f'{label}=~"${label}"' for label in IDENTITY), "$__rate_interval")
 """What the dashboard's variables select, over the window that fits its resolution."""
-
-
-def everything(window: str) -> Scope:
-    """Return the scope of a rule: every series, over a fixed window."""
-    return Scope((), window)
 
 
 def total(expr: str) -> str:
@@ -83,6 +86,6 @@ def where(expr: str, condition: str) -> str:
     return f"{expr} and ({condition})"
 
 
-def recorded(thing: str, unit: str) -> str:
-    """Name the recorded series of ``thing``: one vocabulary for every engine."""
-    return f"hisparse:{thing}:{unit}"
+def existing(scope: Scope, usage: Metric, capacity: Metric) -> str:
+    """Select a usage where its pool exists: a pool of capacity 0 has none, rather than 0 %."""
+    return where(scope.gauge(usage), f"{scope.gauge(capacity)} > 0")

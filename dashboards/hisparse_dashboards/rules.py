@@ -21,7 +21,8 @@ class Recording:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rule as Prometheus reads it."""
-        return {"record": self.name, "expr": self.expr, "labels": dict(self.labels)}
+        labels = {"labels": dict(self.labels)} if self.labels else {}
+        return {"record": self.name, "expr": self.expr, **labels}
 
 
 @dataclass(frozen=True, slots=True)

@@ -316,6 +316,11 @@ VERIFY_MISMATCHES: Final = _counter(
     "Sampled checks that found a difference; anything above 0 is a defect.",
     "Are the tokens right?",
 )  # fmt: skip
+INVARIANT_VIOLATIONS: Final = _counter(
+    "hisparse_invariant_violations_total", Unit.NONE, TRUTH,
+    "Audits in which a pool's account did not add up; anything above 0 is a defect.",
+    "Does every slot have one owner?",
+)  # fmt: skip
 
 # -- identity and health ----------------------------------------------------------------------------------------
 

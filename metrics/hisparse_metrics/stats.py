@@ -108,6 +108,7 @@ class Totals(NamedTuple):
     requests_failed: int = 0
     verify_checks: int = 0
     verify_mismatches: int = 0
+    invariant_violations: int = 0
 
 
 class Duration(NamedTuple):

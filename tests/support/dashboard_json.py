@@ -12,7 +12,7 @@ from hisparse_metrics.metric import Kind
 Json = dict[str, Any]
 
 SELECTOR = re.compile(r"\b([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{([^}]*)\})?(\[[^]]*\])?")
-METRIC_NAME = re.compile(r"\b(?:hisparse[_:][a-zA-Z0-9_:]*|up)\b")
+METRIC_NAME = re.compile(r"\b(?:(?:hisparse[_:]|vllm:)[a-zA-Z0-9_:]*|up)\b")
 
 
 class Selector(NamedTuple):

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from hisparse_dashboards import alerts, recording
+from hisparse_dashboards import alerts
 from hisparse_dashboards.config import DEFAULT
-from hisparse_dashboards.queries import IDENTITY
+from hisparse_dashboards.recording import every_engine
 from hisparse_dashboards.rules import Alert
 from tests.support.dashboard_json import exposed_names, promql_blocks, selectors
 
 ROOT = Path(__file__).parents[3]
 RUNBOOKS = ROOT / "docs" / "runbooks"
 ALERTS = alerts.all_alerts(DEFAULT)
-RECORDED = {rule.name for rule in recording.hisparse_engine(DEFAULT)}
+RECORDED = {rule.name for rule in every_engine(DEFAULT)}
 HEADINGS = ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"]
 each_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: f"{alert.name}-{alert.severity}")
 
@@ -69,14 +69,3 @@ def test_runbook_of_host_usage_states_the_thresholds() -> None:
     limits = DEFAULT.thresholds
     assert f"warning above {limits.host_usage_warning:.0%}".replace("%", " %") in text
     assert f"critical above {limits.host_usage_critical:.0%}".replace("%", " %") in text
-
-
-def test_recording_rules_read_only_the_catalogue_and_say_which_engine() -> None:
-    for rule in recording.hisparse_engine(DEFAULT):
-        assert re.fullmatch(r"hisparse:[a-z_]+:[a-z_]+", rule.name)
-        assert rule.labels == {"engine": "hisparse"}
-        assert {selector.name for selector in selectors(rule.expr)} <= exposed_names()
-
-
-def test_same_rank_compares_every_label_of_a_rank() -> None:
-    assert recording.same_rank("a", "b") == f"a and on (engine, {', '.join(IDENTITY)}) (b)"

@@ -9,7 +9,6 @@ import pytest
 
 from hisparse_dashboards import generate
 from hisparse_dashboards.__main__ import main
-from hisparse_dashboards.config import Thresholds
 from hisparse_dashboards.layout import Row, finish
 from hisparse_dashboards.panels import Line, figure
 
@@ -91,17 +90,3 @@ def test_two_panels_with_one_id_are_refused() -> None:
 
     with pytest.raises(ValueError, match="same id"):
         finish("u", "t", "d", [Row("a", "A", 4, same()), Row("b", "B", 4, same())])  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "levels",
-    [
-        {"host_usage_warning": 0.96},
-        {"host_usage_critical": 0.99},
-        {"host_usage_warning": 0.0},
-        {"host_pool_full": 1.01},
-    ],
-)
-def test_thresholds_out_of_order_are_refused(levels: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="host_usage_warning < host_usage_critical < host_pool_full"):
-        Thresholds(**levels)  # type: ignore[arg-type]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from hisparse_dashboards import layout, overview, palette
@@ -83,7 +82,9 @@ def test_lines_of_one_panel_have_different_colors(board: Json) -> None:
 
 
 def test_thresholds_follow_the_config() -> None:
-    config = replace(DEFAULT, thresholds=Thresholds(host_usage_warning=0.5, host_usage_critical=0.6))
+    config = DEFAULT.model_copy(
+        update={"thresholds": Thresholds(host_usage_warning=0.5, host_usage_critical=0.6)}
+    )
     board = layout.as_json(overview.build(config))
     assert steps(panel(board, "Host token usage")) == [None, 0.5, 0.6]
     assert steps(panel(board, "Fullest host pool")) == [None, 0.5, 0.6]

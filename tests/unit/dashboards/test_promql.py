@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hisparse_dashboards import queries
-from hisparse_dashboards.queries import DASHBOARD, everything
+from hisparse_dashboards import queries, vocabulary
+from hisparse_dashboards.queries import DASHBOARD, Scope
 from hisparse_metrics import catalogue as m
 from hisparse_metrics.metric import Metric
 
@@ -16,14 +16,20 @@ def test_dashboard_scope_selects_what_the_variables_choose() -> None:
 
 
 def test_rule_scope_selects_everything_over_its_window() -> None:
-    scope = everything("5m")
+    scope = Scope((), "5m")
     assert scope.gauge(m.HOST_TOKENS) == "hisparse_host_tokens"
     assert scope.rate(m.EVICTIONS) == "rate(hisparse_evictions_total[5m])"
     assert scope.builtin("up") == "up"
 
 
+def test_a_scope_can_be_narrowed() -> None:
+    narrowed = Scope(('source=""',), "5m").matching('outcome="rejected"')
+    assert narrowed.rate(m.REQUESTS) == 'rate(hisparse_requests_total{source="", outcome="rejected"}[5m])'
+    assert narrowed.counter(m.VERIFY_MISMATCHES).startswith("hisparse_verify_mismatches_total{")
+
+
 def test_quantile_reads_the_buckets_of_all_ranks() -> None:
-    assert everything("1m").quantile(0.95, m.DECODE_STEP_SECONDS) == (
+    assert Scope((), "1m").quantile(0.95, m.DECODE_STEP_SECONDS) == (
         "histogram_quantile(0.95, sum by (le) (rate(hisparse_decode_step_seconds_bucket[1m])))"
     )
 
@@ -50,4 +56,4 @@ def test_a_ratio_is_absent_where_its_denominator_is_zero() -> None:
 
 
 def test_recorded_names_have_thing_and_unit() -> None:
-    assert queries.recorded("host_token_usage", "ratio") == "hisparse:host_token_usage:ratio"
+    assert vocabulary.recorded("host_token_usage", "ratio") == "hisparse:host_token_usage:ratio"

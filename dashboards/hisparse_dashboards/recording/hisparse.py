@@ -1,0 +1,43 @@
+"""Our own engine's stats pages in the recorded vocabulary. They carry no ``source``: that marks what a log told."""
+
+from __future__ import annotations
+
+from hisparse_dashboards import vocabulary as v
+from hisparse_dashboards.config import Config
+from hisparse_dashboards.queries import Scope, existing, ratio
+from hisparse_metrics import catalogue as m
+
+FROM_PAGES = ('source=""',)
+
+
+def rules(config: Config) -> dict[str, str]:
+    """Return name → expression; a pool of capacity 0 does not exist and has no usage."""
+    scope = Scope(FROM_PAGES, config.rate_window)
+    used, reserved = scope.gauge(m.HOST_TOKENS), scope.gauge(m.HOST_TOKENS_RESERVED)
+    capacity = scope.gauge(m.HOST_TOKEN_CAPACITY)
+    silence = f"time() - {scope.gauge(m.ENGINE_LAST_STEP_TIMESTAMP_SECONDS)}"
+    up, running = scope.gauge(m.ENGINE_UP), scope.gauge(m.RUNNING_REQUESTS)
+    return {
+        v.DEVICE_USED: scope.gauge(m.DEVICE_TOKENS),
+        v.DEVICE_CAPACITY: scope.gauge(m.DEVICE_TOKEN_CAPACITY),
+        v.DEVICE_TOKEN_USAGE: existing(scope, m.DEVICE_TOKEN_USAGE, m.DEVICE_TOKEN_CAPACITY),
+        v.HOST_USED: used,
+        v.HOST_CAPACITY: capacity,
+        v.HOST_TOKEN_USAGE: existing(scope, m.HOST_TOKEN_USAGE, m.HOST_TOKEN_CAPACITY),
+        v.HOST_COMMITTED: ratio(f"({used} + {reserved})", capacity),
+        v.HIT_RATIO: ratio(scope.rate(m.SWAP_IN_HITS), scope.rate(m.SWAP_IN_LOOKUPS)),
+        v.MISSES: scope.rate(m.SWAP_IN_MISSES),
+        v.HOST_TO_DEVICE: scope.rate(m.HOST_TO_DEVICE_BYTES),
+        v.DEVICE_TO_HOST: scope.rate(m.DEVICE_TO_HOST_BYTES),
+        v.GENERATION: scope.rate(m.GENERATION_TOKENS),
+        v.PROMPT: scope.rate(m.PROMPT_TOKENS),
+        v.RUNNING: running,
+        v.WAITING: scope.gauge(m.WAITING_REQUESTS),
+        v.REFUSED: scope.matching('outcome="rejected"').rate(m.REQUESTS),
+        v.RETRACTIONS: scope.rate(m.RETRACTIONS),
+        v.ENGINE_UP: up,
+        v.SINCE_LAST_STEP: silence,
+        v.STALLED: f"({silence} > bool {config.thresholds.stalled_seconds}) * ({running} > bool 0) * {up}",
+        v.VERIFY_MISMATCHES: scope.counter(m.VERIFY_MISMATCHES),
+        v.INVARIANT_VIOLATIONS: scope.counter(m.INVARIANT_VIOLATIONS),
+    }
