@@ -91,7 +91,10 @@ class EngineConfig(_Frozen):
     verify_every: Count = 0
     """Every N decode steps compare one request's hot rows of one layer with their host rows; 0: never."""
     audit_every: Count = 256
-    """Every N steps, and whenever the engine runs empty, check that the pools' accounts add up; 0: never."""
+    """Every N steps, and whenever the engine runs empty, check that the pools' accounts add up; 0: never.
+
+    When they do not, the admitted requests fail, the pools are cleared and
+    ``hisparse_invariant_violations_total`` rises; the engine goes on with those that wait."""
 
     @model_validator(mode="after")
     def _device_is_there(self) -> Self:

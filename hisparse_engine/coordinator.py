@@ -132,6 +132,15 @@ class HiSparseCoordinator:
         for pool, claim in self._claims(seat):
             pool.release(claim)
 
+    def reset(self) -> None:
+        """Forget every seat: all slots are free, nothing is resident; a backup under way is waited for."""
+        self._finish_backup()
+        self._step = None
+        self._plans.clear()
+        for pool in (self.device_pool, self.host_pool, self.index_keys.pool):
+            pool.reset()
+        self.residency.reset()
+
     def _claims(self, seat: Seat) -> tuple[tuple[TokenPool, Claim], ...]:
         return (
             (self.device_pool, seat.device),

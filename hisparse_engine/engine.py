@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import torch
 
 from hisparse_engine.config import EngineConfig
 from hisparse_engine.coordinator import HiSparseCoordinator
-from hisparse_engine.errors import CapacityError
+from hisparse_engine.errors import CapacityError, InvariantError
 from hisparse_engine.kv import KVCoordinator, KVLayout, PoolSizes
 from hisparse_engine.models.dsa import DsaModel
 from hisparse_engine.passes import DecodePass, PrefillPass
@@ -22,6 +23,8 @@ from hisparse_engine.sampling import sample
 from hisparse_engine.scheduler import Chunk, Scheduler
 from hisparse_engine.totals import EngineTotals
 from hisparse_metrics.stats import Duration, HiSparseTokenStats, Levels, StepStats
+
+_log = logging.getLogger(__name__)
 
 Observer = Callable[[StepStats], None]
 
@@ -186,6 +189,9 @@ class Engine:
 
     def _finish(self, request: Request, outcome: Outcome) -> None:
         self.scheduler.finish(request, outcome)
+        self._note_end(request, outcome)
+
+    def _note_end(self, request: Request, outcome: Outcome) -> None:
         self.totals.outcomes[outcome] += 1
         self._durations.append(Duration("request_duration_seconds", self._clock() - request.arrived))
         self._finished.append(request)
@@ -244,7 +250,22 @@ class Engine:
     def _audit_when_due(self) -> None:
         every = self.config.audit_every
         if every and (self._num_steps % every == 0 or not self.has_work):
-            self.coordinator.audit([request.held_seat for request in self.scheduler.admitted])
+            try:
+                self.coordinator.audit([request.held_seat for request in self.scheduler.admitted])
+            except InvariantError as error:
+                self._quarantine(error)
+
+    def _quarantine(self, error: InvariantError) -> None:
+        """Go on with clean pools: whoever held a seat may have read another's rows, and fails."""
+        expelled = self.scheduler.expel_all()
+        self.totals.invariant_violations += 1
+        for request in expelled:
+            self._note_end(request, Outcome.FAILED)
+        _log.critical(
+            "invariant violated: %s; %d admitted requests failed and the pools were cleared; please report this",
+            error,
+            len(expelled),
+        )
 
     def _tensor(self, tokens: Sequence[int]) -> torch.Tensor:
         return torch.tensor(tokens, dtype=torch.int64, device=self.model.device)

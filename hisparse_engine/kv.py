@@ -151,6 +151,9 @@ class KVCoordinator(Protocol):
     def release(self, seat: Seat) -> None:
         """Take every slot of a request back, at whatever stage it is."""
 
+    def reset(self) -> None:
+        """Forget every seat and all that they hold; for accounts that do not add up any more."""
+
     def get_token_stats(self) -> HiSparseTokenStats:
         """Return used slots and usage of both tiers."""
 

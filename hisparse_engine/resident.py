@@ -71,6 +71,12 @@ class ResidentCoordinator:
         self.device_pool.release(seat.device)
         self.index_keys.pool.release(seat.index)
 
+    def reset(self) -> None:
+        """Forget every seat."""
+        self._seats = None
+        self.device_pool.reset()
+        self.index_keys.pool.reset()
+
     def copy_prefix(self, donor: Seat, seat: Seat, num_tokens: int) -> None:
         """Copy a prefix's rows and index keys."""
         start = seat.length

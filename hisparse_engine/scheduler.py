@@ -94,6 +94,14 @@ class Scheduler:
             len(request.output),
         )
 
+    def expel_all(self) -> list[Request]:
+        """Take every admitted request's seat without giving its slots back, because nobody knows whose they are."""
+        expelled, self.admitted = self.admitted, []
+        for request in expelled:
+            request.seat, request.status, request.outcome = None, Status.FINISHED, Outcome.FAILED
+        self._coordinator.reset()
+        return expelled
+
     def with_status(self, *statuses: Status) -> list[Request]:
         """Admitted requests in any of ``statuses``, oldest first."""
         return [request for request in self.admitted if request.status in statuses]

@@ -110,6 +110,11 @@ class TokenPool:
         self.num_used -= claim.num_used
         claim.extents, claim.slots, claim.num_used = [], np.empty(0, dtype=np.int64), 0
 
+    def reset(self) -> None:
+        """Forget every claim: all slots are free. For accounts that do not add up; rows stay as they are."""
+        self._allocator = ExtentAllocator(self.capacity)
+        self.num_used = 0
+
     def read(self, layer: int, claim: Claim, count: int) -> torch.Tensor:
         """Return ``claim``'s first ``count`` rows of one layer, ``[count, width]``: a view when slots are adjacent."""
         if claim.start is not None:

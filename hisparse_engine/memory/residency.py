@@ -93,6 +93,12 @@ class ResidencyMap:
         self.host_slot_at[:, device_slots] = NONE
         self.last_use[:, device_slots] = 0
 
+    def reset(self) -> None:
+        """Nothing is resident."""
+        self.device_slot_of.fill(NONE)
+        self.host_slot_at.fill(NONE)
+        self.last_use.fill(0)
+
     def _coldest(self, group: int, buffer: Slots, count: int, now: int) -> Slots:
         ages = self.last_use[group, buffer]
         # With every slot wanted there is nothing to order.

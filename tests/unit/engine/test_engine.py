@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from hisparse_engine.errors import CapacityError, InvariantError
+from hisparse_engine.errors import CapacityError
 from hisparse_engine.models.dsa import DsaModel
 from hisparse_engine.request import Outcome, Request, RequestError, SamplingParams, Status
 from hisparse_metrics.stats import StepStats
@@ -243,13 +243,36 @@ def test_a_request_that_just_fits_is_served(model: DsaModel) -> None:
     assert watched.engine.peak[2:] == (80, 1.0)
 
 
-def test_the_engine_audits_itself(model: DsaModel) -> None:
+def test_the_engine_audits_itself(model: DsaModel, caplog: pytest.LogCaptureFixture) -> None:
     watched = Watched(model)
-    watched.add(12, 8)
+    lost = watched.add(12, 8)
     watched.engine.step()
     watched.engine.coordinator.index_keys.pool.num_used += 1
-    with pytest.raises(InvariantError, match="index keys: 14 used, but its owners use another number"):
-        watched.engine.step()
+    watched.engine.step()
+    assert "index keys: 14 used, but its owners use another number" in caplog.text
+    assert watched.seen[-1].totals.invariant_violations == 1
+    assert (lost.status, lost.outcome) == (Status.FINISHED, Outcome.FAILED)
+    assert watched.seen[-1].totals.requests_failed == 1
+    assert watched.engine.coordinator.get_token_stats() == (0, 0.0, 0, 0.0)
+
+
+@pytest.mark.parametrize("mode", ["hierarchical", "resident"])
+def test_after_a_violation_those_who_waited_get_the_tokens_they_would_have_got(
+    model: DsaModel, mode: str
+) -> None:
+    pools = {**POOLS, "device_tokens": 100 if mode == "resident" else 15}
+    alone = Watched(model, pools, mode=mode)
+    expected = alone.add(16, 8)
+    alone.engine.run()
+    watched = Watched(model, pools, mode=mode, max_running_requests=1)
+    lost, waiting = watched.add(12, 8), watched.add(16, 8)
+    watched.engine.step()
+    watched.engine.step()
+    watched.engine.coordinator.index_keys.pool.num_used += 1
+    watched.engine.run()
+    assert (lost.outcome, waiting.outcome) == (Outcome.FAILED, Outcome.LENGTH)
+    assert waiting.output == expected.output
+    assert watched.seen[-1].totals.invariant_violations == 1
 
 
 def test_a_row_that_went_wrong_is_found_by_verification(model: DsaModel) -> None:
