@@ -23,10 +23,14 @@ from pathlib import Path
 import pytest
 
 PACKAGES = {
+    "docker-compose": "docker-compose",
     "prometheus": "prometheus",
     "promtool": "prometheus",
 }
 """Program → the Debian package that carries it. Only programs that run from an unpacked package belong here."""
+
+WITH_DEPENDENCIES = {"docker-compose"}
+"""Packages whose dependencies are unpacked beside them, as far as they are not installed here."""
 
 FETCH_TIMEOUT_S = 300
 
@@ -107,32 +111,42 @@ def _fetch(package: str, target: Path) -> None:
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise ProgramUnavailableError("this machine has no apt-get and dpkg-deb to fetch it with")
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        archive = _download(package, Path(scratch))
         root = Path(scratch) / "root"
-        _run(["dpkg-deb", "--extract", str(archive), str(root)], Path(scratch))
+        for archive in _download(package, Path(scratch)):
+            _run(["dpkg-deb", "--extract", str(archive), str(root)], Path(scratch))
         shutil.rmtree(target, ignore_errors=True)
         root.rename(target)
 
 
-def _download(package: str, folder: Path) -> Path:
-    """Download the package's archive; refresh apt's lists once when the first try fails and we are root."""
-    # The unpacking user of apt's sandbox cannot write to our folder; downloading as ourselves is what we want.
-    command = ["apt-get", "download", "-o", "APT::Sandbox::User=root", package]
+def _download(package: str, folder: Path) -> list[Path]:
+    """Download what is to be unpacked; refresh apt's lists once when the first try fails and we are root."""
     try:
-        _run(command, folder)
+        _download_all(package, folder)
     except ProgramUnavailableError:
         if os.geteuid() != 0:
             raise
         _run(["apt-get", "update"], folder)
-        _run(command, folder)
-    return next(folder.glob("*.deb"))
+        _download_all(package, folder)
+    return sorted(folder.glob("*.deb"))
 
 
-def _run(command: list[str], folder: Path) -> None:
+def _download_all(package: str, folder: Path) -> None:
+    names = _missing_dependencies(package, folder) if package in WITH_DEPENDENCIES else [package]
+    # The unpacking user of apt's sandbox cannot write to our folder; downloading as ourselves is what we want.
+    _run(["apt-get", "download", "-o", "APT::Sandbox::User=root", *names], folder)
+
+
+def _missing_dependencies(package: str, folder: Path) -> list[str]:
+    """Return ``package`` and what apt would install with it; installs nothing."""
+    plan = _run(["apt-get", "install", "--simulate", "--no-install-recommends", package], folder)
+    return [line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")] or [package]
+
+
+def _run(command: list[str], folder: Path) -> str:
     try:
-        subprocess.run(
+        return subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=FETCH_TIMEOUT_S, check=True
-        )
+        ).stdout
     except subprocess.CalledProcessError as error:
         last_words = (error.stderr or "").strip().splitlines()[-1:] or ["no message"]
         raise ProgramUnavailableError(f"`{' '.join(command)}` failed: {last_words[0]}") from error
