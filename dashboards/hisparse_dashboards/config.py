@@ -38,6 +38,12 @@ class Thresholds(_Frozen):
     """A followed log without a record for longer, while nothing says that its engine is idle, is stale."""
     source_retired_seconds: Seconds = 86400
     """And without one for this long it is taken for a log that is not written any more."""
+    dead_log_seconds: Seconds = 3600
+    """A log whose engine is dead is forgotten this long after its last record: its pod is not coming back."""
+    unknown_format_lines: Annotated[int, Field(gt=0)] = 10_000
+    """So many lines without one record make a log's format unknown."""
+    malformed_lines: Annotated[int, Field(gt=0)] = 20
+    """So many cut or misformed records within 15 minutes, and no good one, do too."""
     source_lag_bytes: Annotated[int, Field(gt=0)] = 64 << 20
 
     @model_validator(mode="after")

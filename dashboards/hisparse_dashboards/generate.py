@@ -6,11 +6,12 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-from hisparse_dashboards import alerts, layout, live_page, overview, recording, rules
+from hisparse_dashboards import alertmanager, alerts, layout, live_page, overview, recording, rules
 from hisparse_dashboards.config import DEFAULT, Config
 
 DASHBOARDS = Path("dashboards/generated")
 RULES = Path("deploy/prometheus/rules")
+ALERTMANAGER = Path("deploy/alertmanager/alertmanager.yml")
 LIVE_PAGE = Path("metrics/hisparse_metrics/live/vocabulary.json")
 
 
@@ -22,6 +23,7 @@ def files(config: Config = DEFAULT) -> dict[Path, str]:
         DASHBOARDS / f"{overview.UID}.json": layout.render(overview.build(config)),
         RULES / "hisparse-recording.yml": rules.render("hisparse-recording", recordings),
         RULES / "hisparse-alerts.yml": rules.render("hisparse-alerts", alerting),
+        ALERTMANAGER: alertmanager.render(config),
         LIVE_PAGE: live_page.render(config),
     }
 

@@ -18,6 +18,8 @@ def rules(config: Config) -> dict[str, str]:
     """Return name → expression."""
     scope = Scope(FROM_LOGS, config.rate_window)
     last_step = scope.gauge(m.ENGINE_LAST_STEP_TIMESTAMP_SECONDS)
+    up, silence = scope.gauge(m.ENGINE_UP), f"time() - {last_step}"
+    gone = f"{up} == 0 and {silence} > {config.thresholds.dead_log_seconds}"
     stalled = scope.matching('state="stalled"').gauge(m.SOURCE_STATE)
     return {
         v.DEVICE_USED: scope.gauge(m.DEVICE_TOKENS),
@@ -33,8 +35,8 @@ def rules(config: Config) -> dict[str, str]:
         v.WAITING: scope.gauge(m.WAITING_REQUESTS),
         v.REFUSED: scope.rate(m.HOST_ALLOCATION_FAILURES),
         v.RETRACTIONS: scope.rate(m.RETRACTIONS),
-        v.ENGINE_UP: scope.gauge(m.ENGINE_UP),
-        v.SINCE_LAST_STEP: f"time() - {last_step}",
+        v.ENGINE_UP: f"{up} unless ({gone})",
+        v.SINCE_LAST_STEP: silence,
         # The state is the log's; every rank that writes it has it.
         v.STALLED: f"0 * {last_step} + on (job, instance, source) group_left () {stalled}",
     }
