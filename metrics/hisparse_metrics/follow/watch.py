@@ -13,14 +13,14 @@ from hisparse_metrics.follow.scanner import Scanner
 from hisparse_metrics.follow.source import Json, LineBatch, LineCounts, SourceStatus
 from hisparse_metrics.follow.trail import Position
 
-_TURN_BYTES = 1 << 18
+_TURN_BYTES = 1 << 17
 _DEFAULT_OPTIONS = FollowOptions()
 
 
 class FileSource:
     """Follows every file that matches one of ``patterns``, through rotation, truncation and replacement.
 
-    A poll reads at most ``max_bytes``, 256 KiB of a path in turn, so that a long backlog holds nobody up.
+    A poll reads at most ``max_bytes``, 128 KiB of a path in turn, so that a long backlog holds nobody up.
     """
 
     def __init__(

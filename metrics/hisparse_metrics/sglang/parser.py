@@ -29,6 +29,11 @@ class LogParser:
         """Lines that say nothing to us, and lines whose end is still to come."""
         return self.lines - self.parsed - self.malformed
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether the end of a line is still to come."""
+        return len(self._partial) > 0
+
     def feed(self, line: str | bytes) -> list[Record | Event]:
         """Return what the next physical line completes. Its line end may be there or not. Never raises."""
         self.lines += 1

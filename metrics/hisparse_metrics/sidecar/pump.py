@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 from hisparse_metrics.follow.follower import Follower
 from hisparse_metrics.follow.source import LineBatch, Source, SourceStatus
@@ -73,8 +74,9 @@ class Pump:
 
     def _take(self, source: Source, batches: list[LineBatch], now: float) -> bool:
         lag = source.status().lag_bytes if batches else 0
-        for batch in batches:
-            self.state.take(batch, 0.0 if lag > POLL_BYTES else written_at(batch, now))
+        for batch, following in zip_longest(batches, batches[1:]):
+            time = 0.0 if lag > POLL_BYTES else written_at(batch, now)
+            self.state.take(batch, time, continues=_is_same_stream(batch, following))
             self._is_unsaved = True
         return bool(lag)
 
@@ -114,6 +116,10 @@ class Pump:
         """Return the paths that cannot be read."""
         found = (getattr(source, "problems", {}) for source in self._follower.sources)
         return frozenset(path for problems in found for path in problems)
+
+
+def _is_same_stream(batch: LineBatch, following: LineBatch | None) -> bool:
+    return following is not None and (batch.source, batch.stream) == (following.source, following.stream)
 
 
 def written_at(batch: LineBatch, now: float) -> float:

@@ -1,91 +1,86 @@
-"""Backlog at speed: decode lines that a later one of the same rank replaces are checked and counted, not read.
+"""Backlog at speed: a line that differs from one read before only in its digits is counted, and need not be read.
 
-A decode record only sets levels, so of many in one batch the last one of each rank is all that matters. Whether a line
-is whole is told by a pattern made from a line that the parser has read: the same text with other numbers in the same
-form (a decimal has as many places), so the parser would read it as well. Ranks are no numbers here: they tell the
-writer. Only bare lines are skimmed; in an envelope, and in every other form, lines are read one by one.
+The grammar never looks at which digit: lines that are the same with every digit written as 0 come to the same, but for
+their numbers. So a line that is like one that said nothing says nothing, and one that is like a decode record is one.
+A decode record only sets levels, so of many in one batch the last one of each writer is all that matters.
+
+In JSON digits can spell letters, and ranks are no numbers here: they tell the writer. So lines with a brace are told
+only where they are bare or Docker's plainest, and decode lines where nothing but the ranks in their prefix tells who
+wrote them: bare ones, and such in Kubernetes' or Docker's envelope.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from hisparse_metrics.sglang import Event, Record
 
-_MAX_FORMS = 4
-_MAX_ATTEMPTS = 64
+MAX_KNOWN = 4096
 _MAX_LINE_BYTES = 2048
-_HEAD = rb"\[[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9}+)?+((?: [A-Z_]{1,64}P[0-9]{1,9}+)*+)\] "
-_LEARNT = re.compile(_HEAD + rb"(Decode batch(?: \[[0-9]{1,18}\])?[.,] .+)")
-_CHANGING = re.compile(rb"([0-9]+(?:\.[0-9]+)?|True|False)")
+_WITH_ZEROS = bytes.maketrans(b"0123456789", b"0" * 10)
+_BARE = re.compile(rb"\[[0-9]| ")
+_CRI = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}(?:Z|[+-][0-9:]{4,6}) std(?:out|err) F "
+_DOCKER = re.compile(
+    rb'\{"log":"((?:[^"\\]|\\["\\/bfnrt])*)\\n","stream":"std(?:out|err)","time":"[^"\\]*"\}', re.DOTALL
+)
+_DECODE = re.compile(
+    rb"(?:" + _CRI + rb")?(\[[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
+    rb"((?: [A-Z_]{1,64}P[0-9]{1,9})*)\] Decode batch.+)"
+)
 
 
-@dataclass(slots=True)
-class Held:
-    """The newest line of a writer that was skimmed, and what it replaced."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """What a line comes to. ``inside``: the bare line in it; ``writer``: its ranks as printed."""
 
-    line: bytes
-    unknown_fields: int
-    replaced: int = 0
-    replaced_unknown_fields: int = 0
+    inside: slice
+    writer: slice
+    unknown_fields: int = 0
 
 
-class Skimmer:
-    """Holds back the newest skimmed line of each writer until somebody needs to know it."""
+NOTHING = Verdict(slice(0), slice(0))
+"""The verdict on lines that say nothing."""
+
+
+class Verdicts:
+    """What lines came to, by their text with zeros. Bounded; the same for every log."""
 
     def __init__(self) -> None:
-        self.held: dict[bytes, Held] = {}
-        """By ranks as printed, the newest last: two of them may be one rank."""
-        self._forms: list[tuple[re.Pattern[bytes], int]] = []
-        self._attempts = 0
+        self._known: dict[bytes, Verdict] = {}
 
-    def hold(self, line: bytes) -> bool:
-        """Hold ``line`` back if it is a whole decode line of a known form."""
-        for pattern, unknown_fields in self._forms:
-            if found := pattern.fullmatch(line):
-                self._hold(found[1], line, unknown_fields)
-                return True
-        return False
+    def __len__(self) -> int:
+        return len(self._known)
 
-    def take_held(self) -> Iterable[Held]:
-        """Return the newest line of each writer, in order, and hold none any more."""
-        held, self.held = self.held, {}
-        return held.values()
+    def of(self, lines: Sequence[bytes]) -> list[Verdict | None]:
+        """Return the verdict on each line; ``None`` where it must be read. The loop runs in C."""
+        return list(map(self._known.get, map(bytes.translate, lines, repeat(_WITH_ZEROS))))
 
-    def _hold(self, writer: bytes, line: bytes, unknown_fields: int) -> None:
-        held = self.held.pop(writer, None)
-        if held is None:
-            held = Held(line, unknown_fields)
-        else:
-            held.replaced += 1
-            held.replaced_unknown_fields += held.unknown_fields
-            held.line, held.unknown_fields = line, unknown_fields
-        self.held[writer] = held
-
-    def learn(self, line: bytes, items: list[Record | Event]) -> None:
-        """Learn the form of a line that was read as one decode record and nothing else."""
-        record = _decode_record(items)
-        if record is None or len(self._forms) >= _MAX_FORMS or self._attempts >= _MAX_ATTEMPTS:
+    def learn(self, line: bytes, items: Sequence[Record | Event]) -> None:
+        """Remember what a whole and well-formed line came to, if that tells what others come to."""
+        if len(line) > _MAX_LINE_BYTES:
             return
-        self._attempts += 1
-        found = _LEARNT.fullmatch(line) if line.isascii() and len(line) <= _MAX_LINE_BYTES else None
-        if found:
-            pattern = re.compile(_HEAD + b"".join(map(_form, _CHANGING.split(found[2]))))
-            self._forms.append((pattern, record.unknown_fields))
+        verdict = _verdict_on_decode(line, items) if items else NOTHING if _is_plain(line) else None
+        if verdict:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()  # The few that are frequent are soon back.
+            self._known[line.translate(_WITH_ZEROS)] = verdict
 
 
-def _decode_record(items: list[Record | Event]) -> Record | None:
+def _is_plain(line: bytes) -> bool:
+    """Tell whether no digit of ``line`` can matter."""
+    return b"{" not in line or bool(_BARE.match(line) or _DOCKER.fullmatch(line))
+
+
+def _verdict_on_decode(line: bytes, items: Sequence[Record | Event]) -> Verdict | None:
     item = items[0] if len(items) == 1 else None
-    return item if isinstance(item, Record) and item.values.get("phase") == "decode" else None
-
-
-def _form(text: bytes) -> bytes:
-    """Return the pattern of a piece of a line: numbers of the same form, either truth, or the text itself."""
-    if text in (b"True", b"False"):
-        return b"(?:True|False)"
-    whole, point, places = text.partition(b".")
-    if not whole.isdigit():
-        return re.escape(text)
-    return rb"[0-9]{1,18}+" + (rb"\.[0-9]{%d}" % len(places) if point else b"")
+    if not isinstance(item, Record) or item.values.get("phase") != "decode":
+        return None
+    docker = _DOCKER.fullmatch(line)
+    begin, end = docker.span(1) if docker else (0, len(line))
+    found = _DECODE.fullmatch(line, begin, end)
+    if found is None or (docker and b"\\" in found[1]):
+        return None
+    return Verdict(slice(*found.span(1)), slice(*found.span(2)), item.unknown_fields)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
-from hisparse_metrics.sglang import Event, LogParser, Record
+from hisparse_metrics.sglang import LogParser
 from hisparse_metrics.sidecar.log_state import LogState
-from hisparse_metrics.sidecar.noise import Noise
-from hisparse_metrics.sidecar.skim import Skimmer
+from hisparse_metrics.sidecar.skim import Verdicts
+from hisparse_metrics.sidecar.stream import Stream
 from hisparse_metrics.sidecar.views import LogView, view_of
 
 MAX_LOGS = 1024
@@ -35,70 +35,24 @@ class Batch(Protocol):
         """Indices of lines of which only the beginning is here."""
 
 
-class _Stream:
-    """The parser of one stream, and what of its counts is already in the log's."""
-
-    def __init__(self, name: str, parser: LogParser) -> None:
-        self.name = name
-        self.parser = parser
-        self.skimmer = Skimmer()
-        self.noise = Noise()
-        self._counted = dict.fromkeys(("parsed", "ignored", "malformed"), 0)
-
-    def read(self, line: bytes, log: LogState, time: float) -> None:
-        """Take in what a line says, after the lines held back before it."""
-        items = self.parser.feed(line)
-        if items:
-            self.read_held(log, time)
-            take_all(log, items, time)
-            self.skimmer.learn(line, items)
-        else:
-            self.noise.learn(line)
-
-    def read_held(self, log: LogState, time: float) -> None:
-        """Take in the newest line of each writer, and count those that it replaced like itself."""
-        if not self.skimmer.held:
-            return
-        for held in self.skimmer.take_held():
-            refused = log.refused_records
-            take_all(log, self.parser.feed(held.line), time)
-            log.refused_records += held.replaced * (log.refused_records - refused)
-            log.unknown_fields += held.replaced_unknown_fields
-            log.lines["parsed"] += held.replaced
-
-    def count(self, log: LogState) -> None:
-        """Add the lines parsed since the last call to the log's outcomes."""
-        for outcome, before in self._counted.items():
-            # A line whose end comes later is taken back from the ignored ones: a counter must not fall.
-            self._counted[outcome] = max(before, getattr(self.parser, outcome))
-            log.lines[outcome] += self._counted[outcome] - before
-
-
 class SidecarState:
     """Per log: a parser and a :class:`LogState`. One thread feeds it; others see it through :meth:`views`."""
 
     def __init__(self, make_parser: Callable[[], LogParser] = LogParser) -> None:
         self.logs: dict[str, LogState] = {}
         self._make_parser = make_parser
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, Stream] = {}
+        self._verdicts = Verdicts()
 
-    def take(self, batch: Batch, time: float) -> None:
-        """Take in a batch whose last line was written at ``time`` (Unix seconds)."""
+    def take(self, batch: Batch, time: float, *, continues: bool = False) -> None:
+        """Take in a batch whose last line was written at ``time`` (Unix seconds).
+
+        ``continues``: the stream's next batch comes at once; the state is true again after that one.
+        """
         log, stream = self.log(batch.source), self._stream(batch, time)
-        cut = frozenset(batch.cut)
-        for index, line in enumerate(batch.lines):
-            if cut and index in cut:
-                log.lines["malformed"] += 1
-            elif b" batch" in line:
-                if not stream.skimmer.hold(line):
-                    stream.read(line, log, time)
-            elif stream.noise.knows(line):
-                log.lines["ignored"] += 1
-            else:
-                stream.read(line, log, time)
-        stream.read_held(log, time)
-        stream.count(log)
-        log.settle(time)
+        stream.take(batch.lines, batch.cut, log, time)
+        if not continues:
+            stream.settle(log, time)
 
     def end(self, source: str, time: float) -> None:
         """Take in what is pending of a log that has ended for good: the engine behind it is gone."""
@@ -117,28 +71,18 @@ class SidecarState:
         """Return what is known now, as values that no longer change."""
         return tuple(view_of(name, log) for name, log in self.logs.items())
 
-    def _stream(self, batch: Batch, time: float) -> _Stream:
+    def _stream(self, batch: Batch, time: float) -> Stream:
         stream = self._streams.get(batch.source)
         if stream is None or stream.name != batch.stream:
             self._finish(batch.source, time)
-            stream = self._streams[batch.source] = _Stream(batch.stream, self._make_parser())
+            stream = self._streams[batch.source] = Stream(batch.stream, self._make_parser(), self._verdicts)
         return stream
 
     def _finish(self, source: str, time: float) -> None:
-        stream = self._streams.pop(source, None)
-        if stream is None:
-            return
-        log = self.log(source)
-        take_all(log, stream.parser.finish(), time)
-        stream.count(log)
+        if stream := self._streams.pop(source, None):
+            stream.finish(self.log(source), time)
 
     def _forget_one(self) -> None:
         quietest = min(self.logs, key=lambda name: self.logs[name].last_line or 0.0)
         del self.logs[quietest]
         self._streams.pop(quietest, None)
-
-
-def take_all(log: LogState, items: Iterable[Record | Event], time: float) -> None:
-    """Take in several items of one moment."""
-    for item in items:
-        log.take(item, time)

@@ -1,99 +1,107 @@
-"""Skimming must be invisible: whatever the lines, the state is the one that reading each line gives."""
+"""What is skimmed and what is not; that skimming is invisible is in ``tests/property/sidecar/test_skim.py``."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hisparse_metrics.follow.source import LineBatch
+from hisparse_metrics.sglang import LogParser
+from hisparse_metrics.sglang.events import MESSAGES
+from hisparse_metrics.sglang.fields import DECODE, PREFILL
 from hisparse_metrics.sidecar import skim
-from hisparse_metrics.sidecar.memory import remember
-from hisparse_metrics.sidecar.noise import NEEDLES, Noise
-from hisparse_metrics.sidecar.skim import Skimmer
+from hisparse_metrics.sidecar.skim import NOTHING, Verdict, Verdicts
 from hisparse_metrics.sidecar.state import SidecarState
-from tests.unit.sidecar.support import ACCESS, CRASH, LOG, NO_HOST, READY, RETRACT, decode, prefill, scrape
+from tests.unit.sidecar.support import ACCESS, LOG, NO_HOST, decode, prefill, scrape
 
-SAMPLE = Path(__file__).parents[2] / "data/sglang_sample.jsonl"
-LINES = [json.loads(row)["line"] for row in SAMPLE.read_text().splitlines()]
-OWN = [
-    decode(1), decode(22, "0.70", running=9), decode(3, ranks=""), decode(4, ranks=" DP1 TP0"), decode(5, waiting=7),
-    decode(6).replace("True", "False"), decode(7).replace(", cuda graph", ", #warp-req: 9, cuda graph"),
-    decode(8, "0.7"), decode(9, "7."), decode(1)[:-1], decode(1)[:-15], decode(10**17), decode(10**19),
-    decode(11) + " and more", decode(12) + "\r", decode(13, clock="14:09:56.123"), decode(14).replace(": 5,", ": ,"),
-    decode(15).replace("14:09", "1409"), decode(16).replace("] ", "]"), decode(-5),
-    prefill(), prefill(3, 4, ranks=" DP1 TP0"), ACCESS, CRASH, READY, RETRACT, NO_HOST, "",
-    NO_HOST.replace("12", "1" * 25), RETRACT.replace("3", ""), ACCESS.replace("200", "404"), " batch", "[pod/a/b] x",
-    " The server", " The server is fired up and ready to roll!", "[2 Scheduler hit an exception: 7", "[2 nothing",
-]  # fmt: skip
+STAMP = "2026-08-23T09:10:52.123456789Z"
 
 
-def after(lines: list[str], size: int) -> SidecarState:
-    """Return the state after the lines, in batches of ``size``."""
-    state = SidecarState()
+def docker(line: str, end: str = "\n") -> str:
+    return json.dumps({"log": line + end, "stream": "stderr", "time": STAMP}, separators=(",", ":"))
+
+
+def verdict_after(learnt: str, line: str) -> Verdict | None:
+    """Return the verdict on ``line`` of one who has read ``learnt``."""
+    verdicts = Verdicts()
+    verdicts.learn(learnt.encode(), LogParser().feed(learnt))
+    return verdicts.of([line.encode()])[0]
+
+
+def fed_in_two(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[SidecarState, list[bytes]]:
+    """Return the state after the same lines twice, and those that were read the second time."""
     data = [line.encode() for line in lines]
-    for start in range(0, len(data), size):
-        state.take(LineBatch(LOG, "1", data[start : start + size]), 1000.0 + start)
-    return state
-
-
-def seen(state: SidecarState) -> tuple[object, ...]:
-    """Return all that a scrape and a restart would see."""
-    samples = scrape(state, 1000.0, 1e9).samples
-    return remember(state), sorted((s.name, *sorted(s.labels.items()), s.value) for s in samples)
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    st.lists(st.sampled_from(OWN) | st.sampled_from(OWN[:6]) | st.sampled_from(LINES), max_size=40),
-    st.integers(1, 20),
-)
-def test_the_state_is_that_of_reading_every_line(lines: list[str], size: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Skimmer, "hold", lambda self, line: False)
-        expected = seen(after(lines, size))
-    assert seen(after(lines, size)) == expected
-
-
-def test_most_lines_of_a_backlog_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [decode(n, f"0.{n % 90 + 10}", ranks=f" DP{n % 4} TP0") for n in range(400)]
     state = SidecarState()
+    state.take(LineBatch(LOG, "1", data), 1000.0)
+    parser = state._streams[LOG].parser
     reads: list[bytes] = []
-    state.take(LineBatch(LOG, "1", [decode(1).encode(), lines[0].encode()]), 1000.0)
-    feed = state._streams[LOG].parser.feed
-    monkeypatch.setattr(state._streams[LOG].parser, "feed", lambda line: (reads.append(line), feed(line))[1])
-    state.take(LineBatch(LOG, "1", [line.encode() for line in lines]), 1001.0)
+    feed = parser.feed
+    monkeypatch.setattr(parser, "feed", lambda line: (reads.append(line), feed(line))[1])
+    state.take(LineBatch(LOG, "1", data), 1001.0)
+    return state, reads
+
+
+@pytest.mark.parametrize("envelope", [str, lambda line: f"{STAMP} stderr F {line}", docker])
+def test_most_lines_of_a_backlog_are_not_read(envelope: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert callable(envelope)
+    ranked = [decode(1000 + n, f"0.{n % 90 + 10}", ranks=f" DP{n % 4} TP0") for n in range(400)]
+    lines = [envelope(line) for line in [*ranked, *[ACCESS] * 100]]
+    state, reads = fed_in_two(lines, monkeypatch)
+
     assert len(reads) == 4
-    assert sorted(scrape(state).values("hisparse_host_tokens", dp_rank="3")) == [399]
-    assert scrape(state).values("hisparse_source_lines_total", outcome="parsed") == [402]
+    assert scrape(state).values("hisparse_host_tokens", dp_rank="3") == [1399]
+    assert scrape(state).values("hisparse_source_lines_total", outcome="parsed") == [800]
+    assert scrape(state).values("hisparse_source_lines_total", outcome="ignored") == [200]
 
 
-@pytest.mark.parametrize("line", OWN[7:11] + OWN[12:20])
-def test_a_line_of_another_form_is_never_held(line: str) -> None:
-    skimmer = Skimmer()
-    for known in (decode(1), decode(2, ranks="")):
-        skimmer._forms.clear()
-        skimmer.learn(known.encode(), after([known], 1)._streams[LOG].parser.feed(known))
-        assert skimmer.hold(known.encode())
-        assert not skimmer.hold(line.encode()) or line in (OWN[9], OWN[15])
+def test_lines_that_count_are_always_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [prefill(), NO_HOST, decode(1) + " " + decode(2)]
+    _, reads = fed_in_two(lines, monkeypatch)
+
+    assert reads == [line.encode() for line in lines]
 
 
-def test_ever_new_forms_cost_a_bounded_number_of_patterns() -> None:
+@pytest.mark.parametrize("line", [
+    decode(8, "0.7"), decode(8, "0.290"), decode(1) + "0", decode(1)[:-1], decode(1)[:-15], decode(-5), decode(1) + "\r",
+    decode(1).replace("14:09", "1409"), decode(1).replace("] ", "]"), decode(123456), "Q" + decode(1), "",
+])  # fmt: skip
+def test_a_line_of_another_form_is_never_like_a_decode_line(line: str) -> None:
+    assert verdict_after(decode(41422), decode(99999, "0.99")) not in (None, NOTHING)
+    assert verdict_after(decode(41422), line) is None
+
+
+@pytest.mark.parametrize("line", [
+    "(A pid=4182) " + decode(1), "svc-1  | " + decode(1), f"[pod/a-1/b] {decode(1)}", f"{STAMP} {decode(1)}",
+    docker(decode(1)).replace(":56", "\\u003a56"), json.dumps({"MESSAGE": decode(1)}), prefill(), NO_HOST,
+    docker(decode(1).replace(", cuda", r', "x\7": 1, cuda')), docker(ACCESS).replace("INFO", "\\u0049NFO"),
+    '{"a": 12}', 'svc-1  | {"a": 12}', '\x1b[1m{"log": "12"}', ACCESS + " x" * 2000,
+])  # fmt: skip
+def test_where_a_digit_may_matter_there_is_no_verdict(line: str) -> None:
+    assert verdict_after(line, line) is None
+
+
+def test_a_part_of_a_line_is_joined_whatever_is_known_of_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = decode(77777)
+    rest = f"{STAMP} stderr F {whole[30:]}"
+    state, _ = fed_in_two([rest, f"{STAMP} stderr F {ACCESS}"], monkeypatch)
+    part = f"{STAMP} stderr P {whole[:30]}"
+    state.take(LineBatch(LOG, "1", [line.encode() for line in (part, rest, rest)]), 1002.0)
+
+    assert scrape(state).values("hisparse_host_tokens") == [77777]
+    assert scrape(state).values("hisparse_source_lines_total", outcome="parsed") == [1]
+
+
+def test_ever_new_lines_are_known_in_bounded_number() -> None:
     state = SidecarState()
-    lines = [decode(1).replace(", cuda", f", warp{chr(97 + n % 26)}{n}x: 9, cuda") for n in range(200)]
-    state.take(LineBatch(LOG, "1", [line.encode() for line in lines]), 1000.0)
-    assert len(state._streams[LOG].skimmer._forms) <= skim._MAX_FORMS
-    assert scrape(state).values("hisparse_source_unknown_fields_total") == [200]
+    lines = [f"  word {'x' * (n % 50)}{chr(97 + n % 26)}{n // 50 * 'y'}".encode() for n in range(10_000)]
+    state.take(LineBatch(LOG, "1", lines), 1000.0)
+
+    assert len(state._verdicts) <= skim.MAX_KNOWN
+    assert scrape(state).values("hisparse_source_lines_total", outcome="ignored") == [10_000]
 
 
-def test_noise_is_known_only_where_nothing_can_hide() -> None:
-    assert not any(byte in b"0123456789" for needle in NEEDLES for byte in needle)
-    noise = Noise()
-    for line in (ACCESS, NO_HOST, decode(), "[pod/a/b] x", "2026-08-23T09:10:52.1Z stderr F x", "{}", ""):
-        noise.learn(line.encode())
-    assert noise.knows(ACCESS.replace("200", "404").encode())
-    for line in (NO_HOST, decode(), "[pod/a/b] x", "2026-08-23T09:10:52.1Z stderr F x", "{}", ""):
-        assert not noise.knows(line.encode())
+def test_no_name_of_the_grammar_has_a_digit() -> None:
+    names = [*DECODE, *PREFILL, *(message.needle for message in MESSAGES)]
+
+    assert not any(letter.isdigit() for name in names for letter in name)
