@@ -87,6 +87,12 @@ class Config(_Frozen):
 
 
 DEFAULT = Config()
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(window: str) -> int:
+    """Return the length of a :data:`Window`."""
+    return int(window[:-1]) * _UNIT_SECONDS[window[-1]]
 
 
 def parse(given: object) -> Config:

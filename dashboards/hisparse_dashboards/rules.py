@@ -35,6 +35,8 @@ class Alert:
     hold: str
     summary: str
     description: str
+    engine: str = ""
+    """The one engine that the rule is about, where another rule of the same name is about the others."""
 
     def to_dict(self, runbook_base: str) -> dict[str, Any]:
         """Return the rule as Prometheus reads it, with the link to its runbook."""
@@ -42,7 +44,7 @@ class Alert:
             "alert": self.name,
             "expr": self.expr,
             "for": self.hold,
-            "labels": {"severity": self.severity},
+            "labels": {"severity": self.severity, **({"engine": self.engine} if self.engine else {})},
             "annotations": {
                 "summary": self.summary,
                 "description": self.description,

@@ -23,8 +23,10 @@ from pathlib import Path
 import pytest
 
 PACKAGES = {
+    "amtool": "prometheus-alertmanager",
     "docker-compose": "docker-compose",
     "prometheus": "prometheus",
+    "prometheus-alertmanager": "prometheus-alertmanager",
     "promtool": "prometheus",
 }
 """Program → the Debian package that carries it. Only programs that run from an unpacked package belong here."""

@@ -64,6 +64,7 @@ def vllm_stalled() -> Alert:
         "1m",
         f"{WHO}: {NUMBER} running requests, and no new token for {STALLED_WINDOW}",
         f"vLLM answers scrapes and has running requests, but generates nothing. {_STALLED_CAUSES}",
+        engine="vllm",
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hisparse_dashboards import vocabulary as v
-from hisparse_dashboards.alerts.wording import DURATION, NUMBER, PERCENT, WHO
-from hisparse_dashboards.config import Config, Thresholds
+from hisparse_dashboards.alerts.wording import COUNT, DURATION, PERCENT, WHO
+from hisparse_dashboards.config import Config, Thresholds, seconds
 from hisparse_dashboards.rules import Alert
 
 
@@ -14,7 +14,7 @@ def alerts(config: Config) -> Iterator[Alert]:
     """Yield the alerts of this group, worst first."""
     limits = config.thresholds
     yield host_pool_full(limits)
-    yield host_allocations_fail()
+    yield host_allocations_fail(config)
     yield host_usage_critical(limits)
     yield host_usage_warning(limits)
     yield host_exhaustion_predicted(limits)
@@ -36,18 +36,19 @@ def host_pool_full(limits: Thresholds) -> Alert:
     )
 
 
-def host_allocations_fail() -> Alert:
+def host_allocations_fail(config: Config) -> Alert:
     """Tell that SGLang asked its host pool for pages and got none: the failure that ends decoding."""
     return Alert(
         "HiSparseHostPoolFull",
         "critical",
-        f'60 * {v.REFUSED}{{engine="sglang"}} > 0',
+        f'{seconds(config.rate_window)} * {v.REFUSED}{{engine="sglang"}} > 0',
         "0m",
-        f"{WHO}: {NUMBER} failed host allocations a minute",
+        f"{WHO}: {COUNT} failed host allocations in {config.rate_window}",
         "SGLang logged that its host pool could not give a request the pages it needs; decoding of that request ends, or "
         "the scheduler does. Likely causes: generations grew past what admission counted (it counts the prompt only), or "
         "the pool is too small. First: lower the number of running requests or the generation limit, then raise "
         "host_to_device_ratio.",
+        engine="sglang",
     )
 
 

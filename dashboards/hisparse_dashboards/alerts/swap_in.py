@@ -47,6 +47,7 @@ def vllm_backup_stalled() -> Alert:
         "5m",
         f"{WHO}: {NUMBER} pages wait for the host, unchanged for 10 minutes",
         f"vLLM has pages to copy to the host, and their number does not move. {_BACKUP_FIRST}",
+        engine="vllm",
     )
 
 

@@ -10,5 +10,7 @@ WHO = (
 PERCENT = "{{ $value | humanizePercentage }}"
 DURATION = "{{ $value | humanizeDuration }}"
 NUMBER = "{{ $value | humanize }}"
+COUNT = '{{ $value | printf "%.0f" }}'
+"""A count that Prometheus estimates: an increase over a window is seldom whole."""
 SOURCE = "{{ $labels.instance }}: {{ $labels.source }}"
 """One followed log."""
