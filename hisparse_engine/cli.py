@@ -25,6 +25,7 @@ _COMMANDS = {
         "Decode prompts with a checkpoint and print the result.",
     ),
     "sidecar": ("hisparse_engine.commands.sidecar", "Turn another engine's log into the same metrics."),
+    "top": ("hisparse_engine.commands.top", "Show where every rank's tokens are, live in a terminal."),
 }
 
 _ENGINE_PACKAGES = frozenset({"torch", "numpy", "pydantic", "rich", "safetensors", "tokenizers"})
@@ -65,8 +66,9 @@ def _explain(error: Exception) -> str | None:
     from hisparse_metrics.exporter import ExporterError
     from hisparse_metrics.page_claim import PageInUseError
     from hisparse_metrics.stats_dir import StatsDirError
+    from hisparse_metrics.top.reading import ReadError, TopError
 
-    known = (HiSparseError, ExporterError, PageInUseError, StatsDirError)
+    known = (HiSparseError, ExporterError, PageInUseError, StatsDirError, ReadError, TopError)
     return str(error) if isinstance(error, known) else None
 
 

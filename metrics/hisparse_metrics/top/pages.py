@@ -1,0 +1,82 @@
+"""Stats pages as readings: straight from the cells, one read of each page."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hisparse_metrics import catalogue
+from hisparse_metrics.cells import HISTOGRAM_SPANS, SCALAR_INDEX
+from hisparse_metrics.metric import Kind, Metric
+from hisparse_metrics.page_folder import PageFolder, PageSet, identity_labels
+from hisparse_metrics.page_reader import PageSnapshot
+from hisparse_metrics.stats import usage
+from hisparse_metrics.top.reading import Engine, RankKey, RankSample, ReadError, Reading
+
+_SCALARS: tuple[Metric, ...] = tuple(
+    metric for metric in catalogue.PAGE if metric.kind is not Kind.HISTOGRAM and not metric.labels
+)
+_USAGES = (catalogue.DEVICE_TOKEN_USAGE, catalogue.HOST_TOKEN_USAGE)
+_STEPS = HISTOGRAM_SPANS[catalogue.DECODE_STEP_SECONDS.field]
+
+
+class PageSource:
+    """The engines that publish in a folder, which need not exist yet."""
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float] = time.time,
+        moment: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = PageFolder(path, clock=clock)
+        self._clock, self._moment = clock, moment
+
+    @property
+    def about(self) -> str:
+        """The folder."""
+        return str(self._folder.path)
+
+    def read(self) -> Reading:
+        """Read every page once."""
+        path = self._folder.path
+        if path.exists() and not (path.is_dir() and os.access(path, os.R_OK | os.X_OK)):
+            raise ReadError(f"cannot read stats folder {path}: not a readable folder")
+        found = self._folder.read()
+        ranks = tuple(_sample(page) for page in found.pages)
+        return Reading(self._clock(), self._moment(), ranks, _note(found, path))
+
+
+def _sample(page: PageSnapshot) -> RankSample:
+    values = {catalogue.ENGINE_UP.name: float(page.alive)}
+    values[catalogue.ENGINE_START_TIME_SECONDS.name] = page.header.start_time
+    for metric in _SCALARS:
+        if page.alive or not metric.is_level:
+            values[metric.name] = page.cells[SCALAR_INDEX[metric.field]]
+    for metric in _USAGES if page.alive else ():
+        assert metric.ratio_of is not None
+        values[metric.name] = usage(*(page.cells[SCALAR_INDEX[field]] for field in metric.ratio_of))
+    identity = page.header.identity
+    bounds = (*_STEPS.bounds, float("inf"))
+    return RankSample(
+        RankKey(*identity_labels(identity)),
+        Engine.HISPARSE,
+        values,
+        tuple(zip(bounds, _STEPS.cumulative(page.cells), strict=True)),
+        {label.name: str(getattr(identity, label.name)) for label in catalogue.INFO_LABELS},
+    )
+
+
+def _note(found: PageSet, path: Path) -> str:
+    """Say why an engine that somebody looks for may be missing."""
+    unreadable = {reason: n for reason, n in found.skipped.items() if n and reason not in _EXPECTED}
+    if unreadable:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(unreadable.items()))
+        return f"stats pages left out: {reasons}"
+    return "" if found.pages else f"no engine publishes in {path} yet"
+
+
+_EXPECTED = ("superseded", "expired")
+"""Left out because another page or time has overtaken them."""
