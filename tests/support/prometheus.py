@@ -8,25 +8,20 @@ with PrometheusServer(scrape_targets=["127.0.0.1:9477"], rule_files=[rules]) as 
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import tempfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import yaml
 
 from tests.support.programs import require_program
+from tests.support.server import POLL_S, Server, free_port
 
-READY_TIMEOUT_S = 30.0
-POLL_S = 0.1
+__all__ = ["PrometheusServer", "QueryError", "Sample", "Series", "free_port"]
 
 
 class Sample(NamedTuple):
@@ -48,7 +43,7 @@ class QueryError(Exception):
     """Prometheus refused a request; the message is Prometheus' own."""
 
 
-class PrometheusServer:
+class PrometheusServer(Server):
     """A Prometheus process that scrapes ``scrape_targets``, for the length of a ``with`` block.
 
     Skips the test (see :func:`tests.support.programs.require_program`) where Prometheus cannot be had. ``config`` adds
@@ -63,6 +58,7 @@ class PrometheusServer:
         job: str = "hisparse",
         config: dict[str, Any] | None = None,
     ) -> None:
+        super().__init__("prometheus")
         self._program = require_program("prometheus")
         self._config = {
             "global": {"scrape_interval": scrape_interval, "evaluation_interval": scrape_interval},
@@ -70,42 +66,6 @@ class PrometheusServer:
             "scrape_configs": [{"job_name": job, "static_configs": [{"targets": list(scrape_targets)}]}],
             **(config or {}),
         }
-        self._folder = tempfile.TemporaryDirectory(prefix="hisparse-prometheus-")
-        self._process: subprocess.Popen[bytes] | None = None
-        self.url = ""
-
-    def __enter__(self) -> Self:
-        """Start, and wait until ready."""
-        try:
-            self._start()
-            self._wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop, and remove the data."""
-        self.stop()
-
-    def stop(self) -> None:
-        """End the process (SIGTERM, then SIGKILL after 10 s) and remove its data; calling it twice is fine."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
-        self._folder.cleanup()
-
-    def log(self) -> str:
-        """Return what Prometheus has written to its log so far."""
-        path = self._path("log")
-        return path.read_text(errors="replace") if path.exists() else ""
 
     # --- asking ---
 
@@ -142,45 +102,12 @@ class PrometheusServer:
         except urllib.error.HTTPError as error:
             raise QueryError(f"{parameters}: {error.read().decode(errors='replace')}") from error
 
-    # --- starting ---
-
-    def _start(self) -> None:
+    def _command(self, address: str) -> list[str]:
         self._path("prometheus.yml").write_text(yaml.safe_dump(self._config))
-        address = f"127.0.0.1:{free_port()}"
-        self.url = f"http://{address}"
-        command = [
+        return [
             str(self._program),
             f"--config.file={self._path('prometheus.yml')}",
             f"--storage.tsdb.path={self._path('data')}",
             f"--web.listen-address={address}",
             "--log.level=warn",
         ]
-        with self._path("log").open("wb") as log:
-            self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=self._folder.name, env={**os.environ, "GOMAXPROCS": "1"}
-            )
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while not self._ready():
-            assert self._process is not None
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"Prometheus did not become ready:\n{self.log()}")
-            time.sleep(POLL_S)
-
-    def _ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    def _path(self, name: str) -> Path:
-        return Path(self._folder.name) / name
-
-
-def free_port() -> int:
-    """Return a loopback port that nothing listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
