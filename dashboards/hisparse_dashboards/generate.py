@@ -6,12 +6,22 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-from hisparse_dashboards import alertmanager, alerts, layout, live_page, overview, recording, rules
+from hisparse_dashboards import (
+    alert_docs,
+    alertmanager,
+    alerts,
+    layout,
+    live_page,
+    overview,
+    recording,
+    rules,
+)
 from hisparse_dashboards.config import DEFAULT, Config
 
 DASHBOARDS = Path("dashboards/generated")
 RULES = Path("deploy/prometheus/rules")
 ALERTMANAGER = Path("deploy/alertmanager/alertmanager.yml")
+ALERT_DOCS = Path("docs/alerts.md")
 LIVE_PAGE = Path("metrics/hisparse_metrics/live/vocabulary.json")
 
 
@@ -24,6 +34,7 @@ def files(config: Config = DEFAULT) -> dict[Path, str]:
         RULES / "hisparse-recording.yml": rules.render("hisparse-recording", recordings),
         RULES / "hisparse-alerts.yml": rules.render("hisparse-alerts", alerting),
         ALERTMANAGER: alertmanager.render(config),
+        ALERT_DOCS: alert_docs.render(config),
         LIVE_PAGE: live_page.render(config),
     }
 
