@@ -158,7 +158,7 @@ class Sidecar:
     def wait_for(self, lines: int) -> None:
         """Wait until that many lines have been read."""
         while self.lines() < lines:
-            time.sleep(0.25)
+            time.sleep(0.05)
 
 
 def figures(lines: int, wall: float, cpu: float, peak: float) -> dict[str, float]:

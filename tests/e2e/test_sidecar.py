@@ -14,7 +14,7 @@ import pytest
 
 from tests.unit.metrics.support import published
 from tests.unit.sidecar.process import ROOT, WAIT_S, Sidecar, environment
-from tests.unit.sidecar.support import CRASH, NO_HOST, decode, prefill
+from tests.unit.sidecar.support import ACCESS, CRASH, NO_HOST, decode, prefill
 
 
 def append(log: Path, *lines: str) -> None:
@@ -84,6 +84,31 @@ def test_kill_9_neither_repeats_nor_skips_and_counters_never_fall(tmp_path: Path
     assert state.stat().st_mode & 0o007 == 0
     with Sidecar(*arguments) as sidecar:
         sidecar.wait_for("hisparse_prompt_tokens_total", written)
+
+
+def test_kill_9_within_a_line_that_the_container_runtime_cut(tmp_path: Path) -> None:
+    log, state = tmp_path / "0.log", tmp_path / "state.json"
+    log.touch()
+    stamp = "2026-08-23T09:10:52.123456789Z stderr"
+    line, counter = prefill(1), "hisparse_prompt_tokens_total"
+    for life in range(1, 4):
+        with Sidecar("--cri", log, "--state-file", state) as sidecar:
+            append(log, f"{stamp} F {line[40:]}", f"{stamp} F {ACCESS}", f"{stamp} P {line[:40]}")
+            sidecar.wait_for("hisparse_source_lines_total", 3 * life)
+            assert sidecar.value(counter) == (life - 1 or None)
+            assert sidecar.stop(signal.SIGKILL) == -signal.SIGKILL
+
+
+def test_a_second_sidecar_with_the_same_state_file_says_so_and_ends(tmp_path: Path) -> None:
+    arguments = ("--sglang-log", tmp_path / "a.log", "--state-file", tmp_path / "state.json")
+    with Sidecar(*arguments) as first:
+        second = run(*arguments, "--web.listen-address", "127.0.0.1:0")
+        assert second.returncode == 1
+        assert "state.json: another process uses it" in second.stderr
+        assert "Traceback" not in second.stderr
+        assert first.stop(signal.SIGKILL) == -signal.SIGKILL
+    with Sidecar(*arguments) as third:
+        assert third.scrape()
 
 
 def test_standard_input_goes_on_unchanged_and_its_end_is_the_end(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ It knows its name only to print it. Renaming, deleting or replacing the name doe
 
 from __future__ import annotations
 
+import secrets
+
 from hisparse_metrics.follow.disk import FileId, Handle
 from hisparse_metrics.follow.lines import DEFAULT_MAX_LINE_BYTES, LineSplitter
 from hisparse_metrics.follow.source import LineBatch, LineCounts
@@ -24,6 +26,10 @@ def last_line_start(handle: Handle, end: int) -> int:
     return start + newline + 1
 
 
+def _new_stream() -> str:
+    return secrets.token_hex(8)
+
+
 class FollowedFile:
     """Reads one file. ``read`` and ``refresh`` raise :class:`OSError` when the handle is no longer any good.
 
@@ -40,8 +46,11 @@ class FollowedFile:
         now: float = 0.0,
         max_line_bytes: int = DEFAULT_MAX_LINE_BYTES,
         counts: LineCounts | None = None,
+        stream: str = "",
     ) -> None:
         self.path = path
+        self.stream = stream or _new_stream()
+        """The name of what is read: another one after a truncation, the same one after a restart."""
         self._handle = handle
         status = handle.stat()
         self.file_id = FileId.of(status)
@@ -50,7 +59,6 @@ class FollowedFile:
         self.at_end = False
         self.previous: Position | None = None
         self._splitter = LineSplitter(max_line_bytes, counts)
-        self._generation = 0
         self._signature: tuple[int, int, int] | None = None
         self._signature_since = now
         self._seek(offset)
@@ -58,17 +66,12 @@ class FollowedFile:
     @property
     def position(self) -> Position:
         """Where to continue: behind the last line that was handed out."""
-        return Position.of(self.path, self.file_id, self._delivered)
+        return Position.of(self.path, self.file_id, self._delivered, self.stream)
 
     @property
     def lag_bytes(self) -> int:
         """Bytes seen but not read yet."""
         return max(0, self.size - self._read.offset)
-
-    @property
-    def stream(self) -> str:
-        """The name of what is read: another one after a truncation."""
-        return f"{self.file_id.device:x}-{self.file_id.inode:x}-{self._generation}"
 
     def read(self, max_bytes: int, now: float) -> tuple[int, LineBatch | None]:
         """Read up to ``max_bytes``; return how many bytes came, and the lines that they completed."""
@@ -122,7 +125,7 @@ class FollowedFile:
         self.previous = self.position
         self._splitter.drop()
         self._splitter.counts.truncations += 1
-        self._generation += 1
+        self.stream = _new_stream()
         self._seek(self._kept_bytes())
 
     def _kept_bytes(self) -> int:

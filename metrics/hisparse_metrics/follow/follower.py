@@ -54,6 +54,11 @@ class Follower:
         if state_file:
             self._begin()
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether a commit writes a file."""
+        return self._state_file is not None
+
     def poll(self, max_bytes: int = DEFAULT_POLL_BYTES) -> list[LineBatch]:
         """Return new lines of all sources, reading at most ``max_bytes`` from each."""
         return [batch for source in self.sources for batch in source.poll(max_bytes)]
@@ -92,6 +97,8 @@ class Follower:
                 raise StateError(state_file.path, f"{source.name}: {error}", REMEDY) from error
 
     def close(self) -> None:
-        """Release all sources, without a commit."""
+        """Release all sources and the state file, without a commit."""
         for source in self.sources:
             source.close()
+        if self._state_file:
+            self._state_file.unlock()

@@ -72,12 +72,14 @@ class Roster:
         if position is None or not position.fits(handle):
             return self.follow_from(path, handle, 0)
         offset = last_line_start(handle, position.offset) if position.is_unread else position.offset
-        return self.follow_from(path, handle, offset)
+        return self.follow_from(path, handle, offset, position.stream)
 
-    def follow_from(self, path: str, handle: Handle, offset: int) -> FollowedFile:
-        """Follow an open file from ``offset``."""
-        limit = self._options.max_line_bytes
-        file = FollowedFile(path, handle, offset, now=self.now, max_line_bytes=limit, counts=self._counts)
+    def follow_from(self, path: str, handle: Handle, offset: int, stream: str = "") -> FollowedFile:
+        """Follow an open file from ``offset``; ``stream`` when somebody has read it up to there."""
+        file = FollowedFile(
+            path, handle, offset, now=self.now, max_line_bytes=self._options.max_line_bytes, counts=self._counts,
+            stream=stream,
+        )  # fmt: skip
         self._paths[file.file_id] = path
         return file
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +14,12 @@ from pathlib import Path
 from hisparse_metrics.follow.source import Json
 
 VERSION = 1
+_FOLDER_REMEDY = "its folder must exist, be writable and have room"
 REMEDY = "move it away to start without it: counters then begin at 0"
+_LOCK_REMEDY = "two would overwrite each other's counters: stop the other one, or give each its own file"
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_CANNOT_LOCK = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+_log = logging.getLogger(__name__)
 _MODE = 0o640
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -32,10 +40,44 @@ class State:
 
 
 class StateFile:
-    """Loads and saves a :class:`State`. One process at a time."""
+    """Loads and saves a :class:`State`. One process at a time: :meth:`lock` holds others off, also over kill -9."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: int | None = None
+
+    def lock(self) -> None:
+        """Keep other processes from locking the file, until :meth:`unlock` or the end of this process.
+
+        Raises :class:`StateError` when another one holds it. The lock is a file beside it, because the file itself is
+        replaced; a file system that has no locks is used without.
+        """
+        fd = self._open_lock()
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            if isinstance(error, BlockingIOError):
+                raise StateError(self.path, "another process uses it", _LOCK_REMEDY) from error
+            if error.errno not in _CANNOT_LOCK:
+                raise self._error(error, "it cannot be locked") from error
+            _log.warning(
+                "state file %s: its file system has no locks; see that nobody else uses it", self.path
+            )
+        else:
+            self._lock = fd
+
+    def unlock(self) -> None:
+        """Let others have the file."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _open_lock(self) -> int:
+        try:
+            return os.open(self.path.with_name(f".{self.path.name}.lock"), _LOCK, _MODE)
+        except OSError as error:
+            raise self._error(error, _FOLDER_REMEDY) from error
 
     def load(self) -> State | None:
         """Return what was saved last, ``None`` when nothing ever was. Raises :class:`StateError`."""
@@ -57,7 +99,7 @@ class StateFile:
             temporary.replace(self.path)
             _sync_folder(self.path.parent)
         except OSError as error:
-            raise self._error(error, "its folder must exist, be writable and have room") from error
+            raise self._error(error, _FOLDER_REMEDY) from error
 
     def _parsed(self, text: bytes) -> State:
         try:

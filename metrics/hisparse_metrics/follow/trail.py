@@ -46,17 +46,21 @@ class Trail:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A :class:`Trail` as it is written down: the text of the log stays out of the state file."""
+    """A :class:`Trail` as it is written down: the text of the log stays out of the state file.
+
+    ``stream`` is the name of what was read, kept so that who continues here goes on under it.
+    """
 
     path: str
     file_id: FileId
     offset: int
     digest: str
+    stream: str = ""
 
     @classmethod
-    def of(cls, path: str, file_id: FileId, trail: Trail) -> Position:
+    def of(cls, path: str, file_id: FileId, trail: Trail, stream: str = "") -> Position:
         """Return the position of a reader with ``trail``."""
-        return cls(path, file_id, trail.offset, _digest(trail))
+        return cls(path, file_id, trail.offset, _digest(trail), stream)
 
     @classmethod
     def at_head(cls, path: str, handle: Handle) -> Position:
@@ -80,7 +84,8 @@ class Position:
                 "offset": int(offset),
                 **rest,
             }:
-                return cls(path, FileId(device, inode), offset, str(rest.get("digest", "")))
+                texts = (str(rest.get(name, "")) for name in ("digest", "stream"))
+                return cls(path, FileId(device, inode), offset, *texts)
         raise ValueError(f"not a remembered position: {item!r:.200}")
 
     def to_json(self) -> Json:
@@ -88,6 +93,7 @@ class Position:
         device, inode = self.file_id
         return {
             "path": self.path, "device": device, "inode": inode, "offset": self.offset, "digest": self.digest,
+            "stream": self.stream,
         }  # fmt: skip
 
     @property

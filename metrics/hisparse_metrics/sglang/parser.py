@@ -6,22 +6,27 @@ for events. Time is linear in the line's length and what is kept between lines i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hisparse_metrics.sglang.envelopes import MAX_DEPTH, open_envelope, without_colours
 from hisparse_metrics.sglang.events import find_event
 from hisparse_metrics.sglang.own_log import read_own_json
-from hisparse_metrics.sglang.partial import PartialLines
+from hisparse_metrics.sglang.partial import Part, PartialLines
 from hisparse_metrics.sglang.records import Event, Record
 from hisparse_metrics.sglang.scan import Scanner, has_marker
 
 
 class LogParser:
-    """Parses one stream. ``parsed``, ``ignored`` and ``malformed`` count the physical lines by outcome."""
+    """Parses one stream. ``parsed``, ``ignored`` and ``malformed`` count the physical lines by outcome.
 
-    def __init__(self) -> None:
-        self.lines = 0
+    ``pending`` is that of the parser whose work this one takes up.
+    """
+
+    def __init__(self, pending: Iterable[Part] = ()) -> None:
+        self._partial = PartialLines(pending)
+        self.lines = len(self._partial)
         self.parsed = 0
         self.malformed = 0
-        self._partial = PartialLines()
         self._scanner = Scanner()
 
     @property
@@ -33,6 +38,11 @@ class LogParser:
     def has_pending(self) -> bool:
         """Whether the end of a line is still to come."""
         return len(self._partial) > 0
+
+    @property
+    def pending(self) -> list[Part]:
+        """What has come of lines whose end is still to come."""
+        return list(self._partial)
 
     def feed(self, line: str | bytes) -> list[Record | Event]:
         """Return what the next physical line completes. Its line end may be there or not. Never raises."""

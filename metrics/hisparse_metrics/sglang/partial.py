@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
 MAX_BYTES = 1 << 18
 MAX_STREAMS = 64
+
+
+class Part(NamedTuple):
+    """What has come of a line so far; no ``text`` when it has been given up."""
+
+    origin: str
+    stream: str
+    text: str | None
 
 
 class PartialLines:
     """What is pending of each stream. A line longer than the cap is given up as a whole: half would mislead."""
 
-    def __init__(self) -> None:
+    def __init__(self, parts: Iterable[Part] = ()) -> None:
         self._pending: dict[tuple[str, str], list[str] | None] = {}
         self._sizes: dict[tuple[str, str], int] = {}
+        for origin, stream, text in parts:
+            self.add((origin, stream), text or "")
+            if text is None:
+                self._pending[origin, stream] = None
+
+    def __iter__(self) -> Iterator[Part]:
+        for (origin, stream), parts in self._pending.items():
+            yield Part(origin, stream, None if parts is None else "".join(parts))
 
     def __len__(self) -> int:
         return len(self._pending)

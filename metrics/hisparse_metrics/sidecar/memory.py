@@ -1,6 +1,7 @@
 """What survives a restart of the sidecar: counters and capacities, as JSON beside the positions of the same moment.
 
-Levels do not survive: after a restart nobody knows how old they are.
+So do the beginnings of lines that a collector cut and whose end is still to come, up to a bound. Levels do not: after
+a restart nobody knows how old they are.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hisparse_metrics.sglang import Part
 from hisparse_metrics.sidecar.capacity import CapacityEstimate
 from hisparse_metrics.sidecar.log_state import LogState
 from hisparse_metrics.sidecar.rank import RankState
@@ -18,12 +20,18 @@ from hisparse_metrics.sidecar.ranks import RankKey
 from hisparse_metrics.sidecar.state import SidecarState
 
 VERSION = 1
+MAX_PENDING = 1 << 18
+"""Characters of unfinished lines that are kept, of all logs together; what is beyond counts as malformed later."""
+
 _log = logging.getLogger(__name__)
 
 
 def remember(state: SidecarState) -> dict[str, object]:
     """Return the counters and capacities of ``state`` as JSON values."""
-    return {"version": VERSION, "logs": {name: _log_json(log) for name, log in state.logs.items()}}
+    logs = {name: _log_json(log) for name, log in state.logs.items()}
+    for name, stream, parts in _pending(state):
+        logs[name]["pending"] = {"stream": stream, "parts": parts}
+    return {"version": VERSION, "logs": logs}
 
 
 def recall(state: SidecarState, data: Mapping[str, Any]) -> bool:
@@ -34,11 +42,29 @@ def recall(state: SidecarState, data: Mapping[str, Any]) -> bool:
         if data["version"] != VERSION:
             raise ValueError(f"version {data['version']!r}, expected {VERSION}")  # noqa: TRY301 - one handler, one message
         logs = {name: _log_from(item) for name, item in data["logs"].items()}
+        pending = {
+            name: _pending_from(item["pending"]) for name, item in data["logs"].items() if "pending" in item
+        }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         _log.warning("cannot use the remembered counters (%s); they start from zero", error)
         return False
     state.logs.update(logs)
+    for name, (stream, parts) in pending.items():
+        state.open_stream(name, stream, parts)
     return True
+
+
+def _pending(state: SidecarState) -> Iterator[tuple[str, str, list[Part]]]:
+    """Yield log, stream and unfinished lines; those for which there is no room are given up."""
+    room = MAX_PENDING
+    for name in state.logs:
+        stream, parts = state.pending(name)
+        for index, part in enumerate(parts):
+            size = len(part.text or "")
+            parts[index] = part if size <= room else part._replace(text=None)
+            room -= min(size, room)
+        if parts:
+            yield name, stream, parts
 
 
 def _log_json(log: LogState) -> dict[str, object]:
@@ -92,6 +118,13 @@ def _rank_from(item: Mapping[str, Any]) -> RankState:
 def _capacity_from(item: list[Any]) -> CapacityEstimate:
     low, high, stated = item
     return CapacityEstimate(float(low), math.inf if high is None else float(high), _optional(stated))
+
+
+def _pending_from(item: Mapping[str, Any]) -> tuple[str, list[Part]]:
+    parts = [(origin, stream, text) for origin, stream, text in item["parts"]]
+    return str(item["stream"]), [
+        Part(str(origin), str(stream), None if text is None else str(text)) for origin, stream, text in parts
+    ]
 
 
 def _counts(item: Mapping[str, Any]) -> Counter[str]:

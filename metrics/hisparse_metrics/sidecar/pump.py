@@ -49,8 +49,8 @@ class Pump:
         self._patterns = patterns
         self._stale_after = stale_after
         self._clock = clock
-        self._is_unsaved = False
-        self._saved_at = 0.0
+        self._is_unsaved = self._is_behind = False
+        self._saved_at = self._published_at = 0.0
         self._failures = 0
         self._next_look = 0.0
         recall(self.state, follower.extra)
@@ -63,14 +63,15 @@ class Pump:
             batches = source.poll(POLL_BYTES)
             is_behind |= self._take(source, batches, now)
         self._look_for_ends(now)
-        self._save(now)
+        was_behind, self._is_behind = self._is_behind, is_behind
+        if self._is_due(now, has_caught_up=was_behind and not is_behind):
+            self._show(now)
         self.turns += 1
         return is_behind
 
     def finish(self) -> None:
         """Save and publish what has been read, whatever the time."""
-        self._saved_at = 0.0
-        self._save(self._clock())
+        self._show(self._clock())
 
     def _take(self, source: Source, batches: list[LineBatch], now: float) -> bool:
         lag = source.status().lag_bytes if batches else 0
@@ -92,11 +93,18 @@ class Pump:
                 is_quiet = not log.ended and now - (log.last_line or now) > self._stale_after
                 log.ended |= is_quiet and name.startswith("/") and not os.path.lexists(name)
 
-    def _save(self, now: float) -> None:
-        if 0 <= now - self._saved_at < SAVE_SECONDS:
-            return
-        self._saved_at = now
+    def _is_due(self, now: float, *, has_caught_up: bool) -> bool:
+        """Tell whether to save and publish: what is new soon, but not often while there is more to read or to write."""
+        if not self._is_unsaved:
+            return not 0 <= now - self._published_at < SAVE_SECONDS
+        is_costly = self._is_behind or self._follower.keeps_state
+        return has_caught_up or not is_costly or not 0 <= now - self._saved_at < SAVE_SECONDS
+
+    def _show(self, now: float) -> None:
+        """Save what is new, then let scrapes see it."""
+        self._published_at = now
         if self._is_unsaved:
+            self._saved_at = now
             self._commit()
         views = tuple(
             _source_view(source_label(s.name, self._patterns), s.status()) for s in self._follower.sources

@@ -79,9 +79,11 @@ def make_collector(config: SidecarConfig, clock: Callable[[], float] = time.time
 
 
 def open_follower(config: SidecarConfig, *, tee: bool) -> Follower:
-    """Open the sources, and continue where the state file says."""
+    """Open the sources, and continue where the state file says; nobody else may use it meanwhile."""
     state_file = StateFile(config.state_file) if config.state_file else None
     try:
+        if state_file:
+            state_file.lock()
         return Follower(make_sources(config, tee=tee), state_file)
     except StateError as error:
         raise SidecarError(str(error)) from error

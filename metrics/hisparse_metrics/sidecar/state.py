@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Protocol
 
-from hisparse_metrics.sglang import LogParser
+from hisparse_metrics.sglang import LogParser, Part
 from hisparse_metrics.sidecar.log_state import LogState
 from hisparse_metrics.sidecar.skim import Verdicts
 from hisparse_metrics.sidecar.stream import Stream
@@ -38,9 +38,8 @@ class Batch(Protocol):
 class SidecarState:
     """Per log: a parser and a :class:`LogState`. One thread feeds it; others see it through :meth:`views`."""
 
-    def __init__(self, make_parser: Callable[[], LogParser] = LogParser) -> None:
+    def __init__(self) -> None:
         self.logs: dict[str, LogState] = {}
-        self._make_parser = make_parser
         self._streams: dict[str, Stream] = {}
         self._verdicts = Verdicts()
 
@@ -67,6 +66,16 @@ class SidecarState:
             self.logs[source] = LogState()
         return self.logs[source]
 
+    def open_stream(self, source: str, name: str, pending: Iterable[Part] = ()) -> Stream:
+        """Return a new stream of a log; ``pending`` is that of the same stream before a restart."""
+        stream = self._streams[source] = Stream(name, LogParser(pending), self._verdicts)
+        return stream
+
+    def pending(self, source: str) -> tuple[str, list[Part]]:
+        """Return the name of a log's stream, and the lines whose end is still to come."""
+        stream = self._streams.get(source)
+        return (stream.name, stream.parser.pending) if stream else ("", [])
+
     def views(self) -> tuple[LogView, ...]:
         """Return what is known now, as values that no longer change."""
         return tuple(view_of(name, log) for name, log in self.logs.items())
@@ -75,7 +84,7 @@ class SidecarState:
         stream = self._streams.get(batch.source)
         if stream is None or stream.name != batch.stream:
             self._finish(batch.source, time)
-            stream = self._streams[batch.source] = Stream(batch.stream, self._make_parser(), self._verdicts)
+            stream = self.open_stream(batch.source, batch.stream)
         return stream
 
     def _finish(self, source: str, time: float) -> None:

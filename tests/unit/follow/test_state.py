@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import stat
 from pathlib import Path
@@ -33,6 +35,30 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert file.load() == State({"log": {"a": 1}}, {"count": 2})
     assert stat.S_IMODE(file.path.stat().st_mode) & ~0o640 == 0
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_locked_file_is_refused_with_a_remedy_until_it_is_unlocked(tmp_path: Path) -> None:
+    one, other = StateFile(tmp_path / "state"), StateFile(tmp_path / "state")
+    one.lock()
+    with pytest.raises(StateError, match=r"another process uses it; .*give each its own"):
+        other.lock()
+    one.save(State())
+    with pytest.raises(StateError, match="another process uses it"):
+        other.lock()
+    one.unlock()
+    other.lock()
+    other.unlock()
+
+
+def test_a_file_system_without_locks_is_used_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def flock(fd: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    StateFile(tmp_path / "state").lock()
+    assert "has no locks" in caplog.text
 
 
 @pytest.mark.parametrize(

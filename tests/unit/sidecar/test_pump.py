@@ -78,6 +78,45 @@ def test_nothing_is_visible_before_it_is_saved(tmp_path: Path, clock: FakeClock)
     assert process.value("hisparse_prompt_tokens_total") == 11
 
 
+def test_what_comes_now_and_then_is_visible_at_once(tmp_path: Path, clock: FakeClock) -> None:
+    log, state_file = tmp_path / "a.log", tmp_path / "state"
+    log.touch()
+    process = Process(log, state_file, clock)
+    for number in range(1, 4):
+        for _ in range(5):  # Turns without anything new put nothing off.
+            process.pump.turn()
+            clock.now += 0.25
+        write(log, prefill(1) + "\n", clock)
+        process.pump.turn()
+        assert process.value("hisparse_prompt_tokens_total") == number
+
+
+def test_without_a_state_file_every_turn_shows_what_is_new(tmp_path: Path, clock: FakeClock) -> None:
+    log = tmp_path / "a.log"
+    process = Process(log, None, clock)
+    for number in range(1, 4):
+        write(log, prefill(1) + "\n", clock)
+        process.pump.turn()
+        assert process.value("hisparse_prompt_tokens_total") == number
+        clock.now += 0.1
+
+
+def test_the_end_of_a_backlog_is_visible_at_once(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pump, "POLL_BYTES", 1000)
+    log = tmp_path / "a.log"
+    write(log, (prefill(1) + "\n") * 30, clock)
+    process = Process(log, tmp_path / "state", clock)
+    assert process.pump.turn()
+    assert 0 < (begin := process.value("hisparse_prompt_tokens_total")) < 30
+    assert process.pump.turn()
+    assert process.value("hisparse_prompt_tokens_total") == begin
+    while process.pump.turn():
+        pass
+    assert process.value("hisparse_prompt_tokens_total") == 30
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 2), st.booleans()), min_size=1, max_size=12))
 def test_a_kill_at_any_moment_neither_repeats_nor_skips(
