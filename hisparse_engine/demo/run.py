@@ -166,6 +166,7 @@ def _welcome(console: Console, url: str, stats_dir: Path, engine: Engine) -> Non
         f"  device pool {sizes.device_tokens} tokens · host pool {sizes.host_tokens} tokens", end=""
     )
     console.print(f" · hot buffer {sizes.device_buffer_size} · top-k {engine.model.config.index_topk}")
+    console.print(f"  live page [bold]{url}/[/bold]")
     console.print(f"  metrics   {url}/metrics")
     console.print(f"  liveness  {url}/healthz")
     console.print(f"  stats     {stats_dir}")

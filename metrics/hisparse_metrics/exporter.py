@@ -16,6 +16,7 @@ from typing import Self
 from hisparse_metrics.collector import PageCollector
 from hisparse_metrics.http_server import SiteServer
 from hisparse_metrics.http_site import Site
+from hisparse_metrics.live.sampler import Sampler
 from hisparse_metrics.page_folder import PageFolder
 from hisparse_metrics.web.errors import ExporterError
 from hisparse_metrics.web.listen import open_listener, parse_listen, systemd_listeners, url_of
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Exporter:
-    """Serves metrics, ``/healthz`` and ``/`` from background threads, between :meth:`start` and :meth:`close`.
+    """Serves metrics, ``/healthz`` and the live page from background threads, between :meth:`start` and :meth:`close`.
 
     ``web`` has everything there is to say; ``host`` and ``port`` are enough for one address in the clear.
     Port 0 takes any free port; :attr:`url` tells which.
@@ -44,6 +45,7 @@ class Exporter:
         self._web = web or WebOptions(listen=((host, port),))
         self._served = served
         self._server: SiteServer | None = None
+        self._sampler: Sampler | None = None
         self.urls: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
@@ -81,6 +83,8 @@ class Exporter:
                 [listener for listener, _ in listeners], site.respond, policy, self._web.limits
             )
             undo.pop_all()
+        self._sampler = site.sampler
+        self._sampler.start()
         self._server.start()
         return self
 
@@ -90,6 +94,8 @@ class Exporter:
             return
         server, self._server = self._server, None
         server.close()
+        if self._sampler is not None:
+            self._sampler.close()
 
     def _listen(self, undo: ExitStack) -> list[tuple[socket.socket, str | None]]:
         """Return each socket with the host that was asked for; nobody asked for one of systemd's."""
@@ -109,7 +115,7 @@ def serve(source: PageCollector | Served, web: WebOptions, announce: Callable[[s
     try:
         with Exporter(served, web=web) as exporter:
             for url in exporter.urls:
-                announce(f"serving {url}{web.telemetry_path} from {served.about}")
+                announce(f"serving {url}{web.telemetry_path} from {served.about}; live page: {url}/")
             signal.sigwait(_STOP_SIGNALS)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)

@@ -1,18 +1,18 @@
-"""What the exporter answers: routes and bodies. Knows requests as values; opens no socket."""
+"""What the exporter answers: routes and bodies, the live page's among them. Knows requests as values; opens no socket."""
 
 from __future__ import annotations
 
-import html
 import json
-import platform
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client.exposition import gzip_accepted
 from prometheus_client.registry import Collector
 
+from hisparse_metrics.live.pages import live_routes
+from hisparse_metrics.live.sampler import Sampler
+from hisparse_metrics.live.sources import readings_of
 from hisparse_metrics.web.coalesce import Coalesced
 from hisparse_metrics.web.errors import ExporterError
 from hisparse_metrics.web.exposition import Format, choose_format, render, render_gzip
@@ -25,15 +25,17 @@ _Route = Callable[[Request], Response]
 
 
 class Site:
-    """The exporter's pages about ``served``, its metrics under ``telemetry_path``."""
+    """The exporter's pages about ``served``, its metrics under ``telemetry_path``, a history that nobody has begun yet."""
 
     def __init__(self, served: Served, telemetry_path: str = DEFAULT_TELEMETRY_PATH) -> None:
+        self.sampler = Sampler(readings_of(served.collector))
         self._served = served
         self._telemetry_path = telemetry_path
         self._expositions = Expositions(served.collector)
         self._health = Coalesced(self._compute_health)
         self._routes: dict[str, _Route] = {
-            "/": self._landing, "/healthz": self._healthz, "/-/healthy": _healthy, "/-/ready": self._ready,
+            "/healthz": self._healthz, "/-/healthy": _healthy, "/-/ready": self._ready,
+            **live_routes(self.sampler, served.about, telemetry_path),
         }  # fmt: skip
         if telemetry_path in self._routes:
             raise ExporterError(f"cannot serve metrics under {telemetry_path}: the exporter uses that path")
@@ -60,16 +62,6 @@ class Site:
             return text_response(HTTPStatus.OK, "ready")
         return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "not ready yet")
 
-    def _landing(self, _: Request) -> Response:
-        paths = (self._telemetry_path, "/healthz", "/-/healthy", "/-/ready")
-        body = _LANDING.format(
-            version=html.escape(build_version()),
-            python=html.escape(f"{platform.python_implementation()} {platform.python_version()}"),
-            about=html.escape(self._served.about),
-            links="".join(f'<li><a href="{html.escape(p)}">{html.escape(p)}</a></li>' for p in paths),
-        )
-        return Response(HTTPStatus.OK, "text/html; charset=utf-8", body.encode(errors="replace"))
-
 
 class Expositions:
     """The metrics of ``collector`` in every format; clients that ask at once for the same one share it."""
@@ -88,20 +80,5 @@ class Expositions:
         return Response(HTTPStatus.OK, form.value, body, {"Content-Encoding": "gzip"} if packed else {})
 
 
-def build_version() -> str:
-    """Return the installed release, or ``unreleased`` when run from a source tree."""
-    try:
-        return version("hisparse")
-    except PackageNotFoundError:
-        return "unreleased"
-
-
 def _healthy(_: Request) -> Response:
     return text_response(HTTPStatus.OK, "healthy")
-
-
-_LANDING = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>HiSparse exporter</title></head>
-<body><h1>HiSparse exporter</h1><p>Version {version} on {python}, reading {about}</p>
-<ul>{links}</ul></body></html>
-"""

@@ -66,13 +66,21 @@ class PageFolder:
         *,
         retention_seconds: float = DEFAULT_RETENTION_SECONDS,
         clock: Callable[[], float] = time.time,
+        reports: bool = True,
     ) -> None:
         self.path = path
+        self._reports = reports
         self._retention_seconds = retention_seconds
         self._clock = clock
         self._last_sign: dict[tuple[Path, float], float] = {}
         self._reported: dict[Path, str] = {}
         self._lock = Lock()
+
+    def silent_twin(self) -> PageFolder:
+        """Return another reader of the same folder, which neither waits for this one nor logs what this one logs."""
+        return PageFolder(
+            self.path, retention_seconds=self._retention_seconds, clock=self._clock, reports=False
+        )
 
     def read(self) -> PageSet:
         """Return every page worth exporting; whatever cannot be read is counted, and logged once."""
@@ -93,7 +101,7 @@ class PageFolder:
 
     def _report(self, errors: dict[Path, str]) -> None:
         for path, message in errors.items():
-            if self._reported.get(path) != message:
+            if self._reports and self._reported.get(path) != message:
                 _log.warning("skipping stats page %s: %s", path, message)
         self._reported = errors
 

@@ -39,9 +39,13 @@ class SidecarCollector(Collector):
         """Let later scrapes see ``snapshot``. One assignment: safe beside any number of scrapes."""
         self.snapshot = snapshot
 
+    def log_families(self) -> dict[str, Family]:
+        """Return the families of the logs alone, as they are true now, by metric name."""
+        return build(self.snapshot, self._labels, self._clock(), self._stale_after)
+
     def collect(self) -> Iterator[Family]:
         """Yield the families that have samples now, in catalogue order."""
-        of_logs = build(self.snapshot, self._labels, self._clock(), self._stale_after)
+        of_logs = self.log_families()
         of_pages = {family.name: family for family in self.pages.collect()} if self.pages else {}
         for metric in catalogue.ALL:
             family = _merged(of_pages.get(_family_name(metric.name)), of_logs.get(metric.name))

@@ -149,8 +149,9 @@ def render_head(response: Response, *, keep_alive: bool) -> bytes:
 def _request(head: RequestHead) -> Request:
     get = head.headers.get
     return Request(
-        head.method, head.path, get("accept", ""), get("accept-encoding", ""), get("authorization", "")
-    )
+        head.method, head.path, get("accept", ""), get("accept-encoding", ""), get("authorization", ""),
+        head.query,
+    )  # fmt: skip
 
 
 def _left(deadline: float) -> float:

@@ -10,13 +10,14 @@ TEXT = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What of a request matters here; ``path`` without its query."""
+    """What of a request matters here; ``path`` without its ``query``, both as sent."""
 
     method: str
     path: str
     accept: str = ""
     accept_encoding: str = ""
     authorization: str = field(default="", repr=False)
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,11 @@ class BadRequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """A request's head. ``path`` is as sent, without query; header names are lower case."""
+    """A request's head. ``path`` and ``query`` are as sent; header names are lower case."""
 
     method: str
     path: str
+    query: str
     headers: dict[str, str]
     keep_alive: bool
 
@@ -48,7 +49,7 @@ def parse_head(raw: bytes) -> RequestHead:
     headers = _headers(lines)
     if minor != "0" and "host" not in headers:
         raise BadRequestError(HTTPStatus.BAD_REQUEST, "no Host header")
-    return RequestHead(method, _path(target), headers, minor != "0" and _may_stay(headers))
+    return RequestHead(method, *_split(target), headers, minor != "0" and _may_stay(headers))
 
 
 def _headers(lines: list[str]) -> dict[str, str]:
@@ -70,11 +71,11 @@ def _header(line: str) -> tuple[str, str]:
     return found[1].lower(), found[2].rstrip(" \t")
 
 
-def _path(target: str) -> str:
-    """Return the path of an origin-form or absolute-form target. Nothing is decoded, so nothing can be hidden."""
+def _split(target: str) -> tuple[str, str]:
+    """Return path and query of an origin-form or absolute-form target. Nothing is decoded, so nothing can be hidden."""
     absolute = _ABSOLUTE.match(target)
-    path = target[absolute.end() :] if absolute else target
-    return re.split("[?#]", path, maxsplit=1)[0] or "/"
+    path, _, query = (target[absolute.end() :] if absolute else target).partition("#")[0].partition("?")
+    return path or "/", query
 
 
 def _may_stay(headers: dict[str, str]) -> bool:

@@ -79,11 +79,11 @@ def test_health_tells_pages_up_and_age(tmp_path: Path) -> None:
     assert (facts["pages"], facts["up"], facts["last_step_age_seconds"]) == (0, 0, None)
 
 
-def test_landing_page_links_and_escapes(tmp_path: Path) -> None:
+def test_live_page_links_and_escapes(tmp_path: Path) -> None:
     response = get(tmp_path / "<script>", "/")
     assert response.content_type == "text/html; charset=utf-8"
-    assert b'href="/metrics"' in response.body
-    assert b"Version " in response.body
+    assert b'href="./metrics"' in response.body
+    assert b"&lt;script&gt;" in response.body
     assert b"<script>" not in response.body
 
 
@@ -118,10 +118,10 @@ def test_metrics_path_can_be_chosen(tmp_path: Path) -> None:
     site = Site(served_pages(PageCollector(PageFolder(tmp_path))), "/probe/metrics")
     assert site.respond(Request("GET", "/probe/metrics")).body.startswith(b"# HELP")
     assert site.respond(Request("GET", "/metrics")).status == 404
-    assert b'href="/probe/metrics"' in site.respond(Request("GET", "/")).body
+    assert b'href="./probe/metrics"' in site.respond(Request("GET", "/")).body
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/-/ready", "/-/healthy"])
+@pytest.mark.parametrize("path", ["/", "/healthz", "/-/ready", "/-/healthy", "/api/v1/history"])
 def test_metrics_path_cannot_hide_another(tmp_path: Path, path: str) -> None:
     with pytest.raises(ExporterError, match="uses that path"):
         Site(served_pages(PageCollector(PageFolder(tmp_path))), path)
