@@ -14,6 +14,8 @@ from hisparse_dashboards.config import DEFAULT, Config, Thresholds, seconds
 from hisparse_dashboards.recording import every_engine, vllm
 from hisparse_dashboards.rules import Alert
 from hisparse_engine.cli import main
+from hisparse_engine.config import EngineConfig
+from hisparse_metrics.sidecar.config import SidecarConfig
 from tests.support.dashboard_json import exposed_names, promql_blocks, selectors
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +31,6 @@ FLAGS_OF_OTHERS = {
     "vLLM": {"--kv-transfer-config", "--attention-config", "--max-num-seqs", "--max-num-batched-tokens",
              "--gpu-memory-utilization"},
     "py-spy": {"--pid"},
-    "ls": {"--time-sort"},
 }  # fmt: skip
 """Whose flag it is must be said beside it."""
 each_alert = pytest.mark.parametrize(
@@ -137,6 +138,9 @@ def test_other_settings_are_stated_where_they_matter() -> None:
     assert says(paragraph(runbook("HiSparseHotBufferThrashing"), "Severity:"), link)
     assert says(runbook("HiSparseHostExhaustionPredicted"), in_words(seconds(DEFAULT.prediction_window)))
     assert says(runbook("HiSparseEngineStalled"), in_words(seconds(vllm.STALLED_WINDOW)))
+    assert f"every {EngineConfig().audit_every} steps" in runbook("HiSparseInvariantViolation")
+    for name in ("HiSparseEngineStalled", "HiSparseSourceUnreadable"):
+        assert f"{SidecarConfig().stale_after:g} s" in runbook(name)
 
 
 def test_a_runbook_says_what_hides_its_alert_and_that_it_hides_others() -> None:
