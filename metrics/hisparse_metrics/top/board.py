@@ -98,6 +98,7 @@ class Board:
             retractions=sample.value(m.RETRACTIONS),
             retractions_per_second=history.rate(m.RETRACTIONS),
             mismatches=sample.value(m.VERIFY_MISMATCHES),
+            violations=sample.value(m.INVARIANT_VIOLATIONS),
             since_step=since,
             uptime=_uptime(sample, now),
         )

@@ -72,6 +72,7 @@ def _more(rank: RankView) -> Iterator[str]:
     yield from _line(
         ("step p50", small(rank.step_p50)), ("p99", small(rank.step_p99)), ("last step", ago),
         ("retractions", full(rank.retractions)), ("verify mismatches", full(rank.mismatches)),
+        ("invariant violations", full(rank.violations)),
     )  # fmt: skip
     if rank.about:
         yield f"  {rank.about}"

@@ -41,6 +41,8 @@ class RankView:
     retractions: float | None = None
     retractions_per_second: float | None = None
     mismatches: float | None = None
+    violations: float | None = None
+    """Checks of rows, and audits of pools, that found the engine wrong."""
     since_step: float | None = None
     uptime: float | None = None
     curve: tuple[CurvePoint, ...] = ()

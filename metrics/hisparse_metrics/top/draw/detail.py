@@ -67,9 +67,9 @@ def _facts(rank: RankView, theme: Theme, alone: bool) -> list[Text]:
         fact("retractions", full(rank.retractions)),
         fact("up for", duration(rank.uptime), 6),
     ]
-    if rank.mismatches:
-        wrong = Text(f"{full(rank.mismatches)}!", theme.alarm(Severity.CRITICAL))
-        facts.append(fact("verify mismatches", wrong))
+    for label, count in (("verify mismatches", rank.mismatches), ("invariant violations", rank.violations)):
+        if count:
+            facts.append(fact(label, Text(f"{full(count)}!", theme.alarm(Severity.CRITICAL))))
     if alone:
         return facts
     requests = f"{full(rank.running)} running, {full(rank.staging)} staging, {full(rank.waiting)} waiting"

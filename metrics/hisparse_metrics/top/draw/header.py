@@ -117,7 +117,9 @@ def _pools(totals: Totals, width: int, theme: Theme) -> list[Text]:
     lines = []
     for (tier, _, _, used, color, reserved), figure in zip(rows, figures, strict=True):
         label = f"#{tier}-token: " if width >= _WORDY else f"{tier} "
-        line = Text(label, no_wrap=True).append(figure.rjust(widest), "bold").append(" ")
+        line = Text(label, no_wrap=True)
+        if line.cell_len + widest + PERCENT < width:
+            line.append(figure.rjust(widest), "bold").append(" ")
         room = width - line.cell_len - PERCENT
         if room >= _BAR_LEAST:
             line.append_text(bar(used, min(room, _BAR_MOST), color, theme, reserved))
