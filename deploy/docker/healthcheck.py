@@ -29,4 +29,4 @@ def problem(url: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(problem(os.environ.get("HISPARSE_HEALTH_URL") or DEFAULT_URL))
+    sys.exit(problem(os.environ.get("HISPARSE_HEALTH_URL") or DEFAULT_URL) or 0)
