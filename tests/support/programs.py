@@ -28,10 +28,14 @@ PACKAGES = {
     "prometheus": "prometheus",
     "prometheus-alertmanager": "prometheus-alertmanager",
     "promtool": "prometheus",
+    "systemd-journal-remote": "systemd-journal-remote",
 }
 """Program → the Debian package that carries it. Only programs that run from an unpacked package belong here."""
 
-WITH_DEPENDENCIES = {"docker-compose"}
+PLACES = {"systemd-journal-remote": "lib/systemd/systemd-journal-remote"}
+"""Where in its package a program is that is not in ``usr/bin``."""
+
+WITH_DEPENDENCIES = {"docker-compose", "systemd-journal-remote"}
 """Packages whose dependencies are unpacked beside them, as far as they are not installed here."""
 
 FETCH_TIMEOUT_S = 300
@@ -86,12 +90,13 @@ def cache_folder() -> Path:
 def _unpacked(name: str, package: str) -> Path:
     """Return ``name`` out of the unpacked ``package``, fetching it once for all processes of this machine."""
     target = cache_folder() / package
-    program = target / "usr" / "bin" / name
+    place = PLACES.get(name, f"usr/bin/{name}")
+    program = target / place
     with _locked(cache_folder(), package):
         if not program.exists():
             _fetch(package, target)
     if not program.exists():
-        raise ProgramUnavailableError(f"Debian's package {package} has no usr/bin/{name}")
+        raise ProgramUnavailableError(f"Debian's package {package} has no {place}")
     return program
 
 
