@@ -1,7 +1,7 @@
 // One chart a panel of the vocabulary. All share the time axis, the cursor and the marks of what happened.
 /* global uPlot */
 import { make, say, set } from "./dom.js";
-import { clock, full, onAxis } from "./format.js";
+import { NOT_LOGGED, clock, full, onAxis } from "./format.js";
 
 const HEIGHT = 190;
 const YOUNGEST = 60; // seconds that are shown at least
@@ -167,7 +167,8 @@ class Chart {
     const at = index ?? this.store.time.length - 1;
     say(this.at, index == null ? "" : clock(this.store.time[index], this.store.seconds <= 3600));
     this.panel.lines.forEach((line, i) => {
-      say(this.values[i], full(this.store.parts.value[line.column][at] ?? null, this.panel.unit));
+      const value = this.store.parts.value[line.column][at] ?? null;
+      say(this.values[i], this.store.missing.has(line.column) ? NOT_LOGGED : full(value, this.panel.unit));
     });
     if (index == null) {
       const now = this.panel.lines.map((line, i) => `${line.name} ${this.values[i].textContent}`).join(", ");
@@ -183,7 +184,7 @@ class Chart {
     this.note.hidden = !empty;
     if (!empty) return;
     const words = never
-      ? "SGLang's log does not say this. The engine's own stats page does."
+      ? "SGLang's log does not say this."
       : "Nothing in this window. A gap means no data; it is not zero.";
     say(this.note, words);
   }

@@ -1,6 +1,7 @@
 // Numbers as a person reads them, by the units that Grafana has for the same panels. null is "no data"; zero is zero.
 
 export const NO_DATA = "no data";
+export const NOT_LOGGED = "not in the log";
 
 const plain = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });

@@ -1,6 +1,6 @@
 // Every rank in a table, worst first. Choosing one shows it above and in the charts.
 import { make, say, set } from "./dom.js";
-import { NO_DATA, age, count, full, usage } from "./format.js";
+import { NOT_LOGGED, NO_DATA, age, count, full, usage } from "./format.js";
 
 const FEW = 12;
 
@@ -9,7 +9,7 @@ const COLUMNS = [
   { name: "Engine", cell: null },
   { name: "Device", cell: (cell, rank) => tierCell(cell, rank, "device") },
   { name: "Host", cell: (cell, rank) => tierCell(cell, rank, "host") },
-  { name: "Hit ratio", cell: (cell, rank) => say(cell, rank.kind === "log" ? "not logged" : full(rank.hit_ratio, "percentunit")) },
+  { name: "Hit ratio", cell: (cell, rank) => say(cell, rank.kind === "log" ? NOT_LOGGED : full(rank.hit_ratio, "percentunit")) },
   { name: "Tokens/s", cell: (cell, rank) => say(cell, full(rank.generation, "short")) },
   { name: "Run · stage · wait", cell: (cell, rank) => say(cell, [rank.running, rank.staging, rank.waiting].map(count).join(" · ")) },
   { name: "Last step", cell: (cell, rank) => say(cell, age(rank.step_age)) },

@@ -1,6 +1,6 @@
 // The split of one rank, or of all: two bars and two figures, in the words of the decode log.
 import { make, say, set } from "./dom.js";
-import { NO_DATA, age, count, full, usage } from "./format.js";
+import { NOT_LOGGED, NO_DATA, age, count, full, usage } from "./format.js";
 
 const TIERS = [
   { tier: "device", word: "gpu", place: "on the device" },
@@ -101,7 +101,7 @@ export class Split {
     say(this.title, name);
     for (const tier of this.tiers) tier.show(values, rank === null && ranks.length > 1);
     for (const tile of this.tiles) {
-      say(tile.value, missing.has(tile.column) ? "not in the log" : tile.of(values));
+      say(tile.value, missing.has(tile.column) ? NOT_LOGGED : tile.of(values));
     }
     say(this.line, logLine(values));
     this.#state(rank, states);

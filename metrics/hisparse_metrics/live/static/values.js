@@ -1,6 +1,6 @@
 // Every line of every chart as a row of numbers: the same, for who does not see the charts.
 import { make, say } from "./dom.js";
-import { clock, full } from "./format.js";
+import { NOT_LOGGED, clock, full } from "./format.js";
 
 const WORDS = { restart: "restarted", down: "went down", exporter: "is answered by another exporter process" };
 
@@ -33,7 +33,7 @@ export class Values {
   show(store, names) {
     for (const { panel, line, cells } of this.rows) {
       const { now, low, average, high } = store.summary(line.column);
-      [now, low, average, high].forEach((value, i) => say(cells[i], full(value, panel.unit)));
+      [now, low, average, high].forEach((value, i) => say(cells[i], store.missing.has(line.column) ? NOT_LOGGED : full(value, panel.unit)));
     }
     const events = store.events.slice(-20).reverse();
     this.happened.hidden = events.length === 0;
