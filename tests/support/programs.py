@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -65,9 +66,14 @@ def require_program(name: str) -> Path:
     try:
         return find_program(name)
     except ProgramUnavailableError as error:
-        if os.environ.get("HISPARSE_REQUIRE_PROGRAMS") == "1":
-            raise
-        pytest.skip(f"{name} is not available: {error}")
+        skip_or_raise(f"{name} is not available: {error}", error)
+
+
+def skip_or_raise(reason: str, error: ProgramUnavailableError) -> NoReturn:
+    """Skip the test, or fail it where programs are required."""
+    if os.environ.get("HISPARSE_REQUIRE_PROGRAMS") == "1":
+        raise error
+    pytest.skip(reason)
 
 
 def promtool(
@@ -92,7 +98,7 @@ def _unpacked(name: str, package: str) -> Path:
     target = cache_folder() / package
     place = PLACES.get(name, f"usr/bin/{name}")
     program = target / place
-    with _locked(cache_folder(), package):
+    with locked(cache_folder(), package):
         if not program.exists():
             _fetch(package, target)
     if not program.exists():
@@ -101,7 +107,7 @@ def _unpacked(name: str, package: str) -> Path:
 
 
 @contextmanager
-def _locked(folder: Path, package: str) -> Iterator[None]:
+def locked(folder: Path, package: str) -> Iterator[None]:
     """Hold the lock of one package's cache entry."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
