@@ -5,6 +5,7 @@ python -m tests.support.top_picture SOURCE FILE.svg [SECONDS [WIDTH HEIGHT]]
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 import time
@@ -29,7 +30,7 @@ PLAIN_FORMAT = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=r
 
 def svg_of(snapshot: Snapshot, width: int, height: int, terminal: TerminalTheme = MONOKAI) -> str:
     console = Console(
-        record=True, width=width, height=height, force_terminal=True, color_system="truecolor", file=Path("/dev/null").open("w")
+        record=True, width=width, height=height, force_terminal=True, color_system="truecolor", file=io.StringIO()
     )  # fmt: skip
     console.print(Group(*screen(snapshot, Look(), width, height, Theme(load_vocabulary()))))
     return console.export_svg(title="hisparse top", theme=terminal, code_format=PLAIN_FORMAT)
