@@ -9,6 +9,8 @@ from hisparse_metrics.follow.trail import Position
 
 _MAX_FORMER = 16
 _SEARCHES = 3
+QUIET_SECONDS = 60.0
+_REST_SECONDS = 1.0
 
 
 class Chain:
@@ -30,6 +32,7 @@ class Chain:
         self.unopened: frozenset[int] = frozenset()
         self.searches_left = 0
         self.error = ""
+        self._last_news = self._next_look = 0.0
 
     @classmethod
     def from_json(cls, item: object) -> Chain:
@@ -59,6 +62,7 @@ class Chain:
     def add(self, file: FollowedFile) -> None:
         """Append the newest file."""
         self.files.append(file)
+        self._next_look = 0.0
 
     def make_newest(self, file_id: FileId) -> None:
         """Take notice that the path names this one of the files again."""
@@ -67,6 +71,7 @@ class Chain:
     def add_before_newest(self, file: FollowedFile) -> None:
         """Insert a file that holds older lines than the newest."""
         self.files.insert(max(0, len(self.files) - 1), file)
+        self._next_look = 0.0
 
     def refresh(self, now: float) -> None:
         """Notice truncations now, and keep how far the lost content had been read."""
@@ -86,6 +91,19 @@ class Chain:
             self.former = [*self.former, position][-_MAX_FORMER:]
             self.searches_left = _SEARCHES
 
+    def may_have_news(self, now: float) -> bool:
+        """Tell whether to read: of files that have been quiet for a while, only now and then and when they changed."""
+        self._last_news = self._last_news or now
+        if 0 <= now - self._last_news < QUIET_SECONDS:
+            return True
+        if 0 < self._next_look - now <= _REST_SECONDS:
+            return False
+        self._next_look = now + _REST_SECONDS
+        try:
+            return not all(file.is_settled(now) for file in self.files)
+        except OSError:
+            return True
+
     def read(self, max_bytes: int, now: float) -> tuple[int, list[LineBatch]]:
         """Read from the oldest file that has something; the next one waits until that one is at its end."""
         for file in list(self.files):
@@ -95,6 +113,7 @@ class Chain:
                 self._give_up(file, error)
                 continue
             if size:
+                self._last_news = now
                 return size, [batch] if batch else []
         return 0, []
 

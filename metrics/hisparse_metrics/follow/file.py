@@ -75,7 +75,7 @@ class FollowedFile:
 
     def read(self, max_bytes: int, now: float) -> tuple[int, LineBatch | None]:
         """Read up to ``max_bytes``; return how many bytes came, and the lines that they completed."""
-        if self._is_settled(now):
+        if self.is_settled(now):
             return 0, None
         data = self._new_bytes(max_bytes)
         self.at_end = not data
@@ -88,15 +88,10 @@ class FollowedFile:
 
     def refresh(self, now: float) -> None:
         """Notice a replacement of the content now, without reading on."""
-        if not self._is_settled(now):
+        if not self.is_settled(now):
             self._new_bytes(0)
 
-    def close(self) -> None:
-        """Let go of the file, and of its partial last line."""
-        self._splitter.drop()
-        self._handle.close()
-
-    def _is_settled(self, now: float) -> bool:
+    def is_settled(self, now: float) -> bool:
         """Tell whether nothing can have happened: all is read, and nothing changed for longer than a clock tick."""
         status = self._handle.stat()
         self.size = status.st_size
@@ -105,6 +100,11 @@ class FollowedFile:
             self._signature, self._signature_since = signature, now
         all_read = self.size == self._read.offset
         return all_read and now - self._signature_since >= _SETTLED_SECONDS
+
+    def close(self) -> None:
+        """Let go of the file, and of its partial last line."""
+        self._splitter.drop()
+        self._handle.close()
 
     def _new_bytes(self, max_bytes: int) -> bytes:
         """Return what follows the bytes read so far, or the new beginning when these are no longer there.

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from hisparse_metrics.follow.chain import Chain
+from hisparse_metrics.follow.chain import QUIET_SECONDS, Chain
 from hisparse_metrics.follow.disk import Disk
 from hisparse_metrics.follow.roster import FollowOptions, Roster
 from hisparse_metrics.follow.scanner import Scanner
@@ -14,13 +14,16 @@ from hisparse_metrics.follow.source import Json, LineBatch, LineCounts, SourceSt
 from hisparse_metrics.follow.trail import Position
 
 _TURN_BYTES = 1 << 17
+_FILES_PER_SCAN_SECOND = 128
+_MAX_SCAN_FACTOR = 5.0
 _DEFAULT_OPTIONS = FollowOptions()
 
 
 class FileSource:
     """Follows every file that matches one of ``patterns``, through rotation, truncation and replacement.
 
-    A poll reads at most ``max_bytes``, 128 KiB of a path in turn, so that a long backlog holds nobody up.
+    A poll reads at most ``max_bytes``, 128 KiB of a path in turn, so that a long backlog holds nobody up. While all of
+    many files are quiet, their names are looked at less often.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class FileSource:
         self._scan_seconds = options.scan_seconds
         self._roster = Roster(disk, options, self.counts)
         self._scanner = Scanner(patterns, self._roster, disk, from_start=options.from_start)
-        self._next_scan: float | None = None
+        self._next_scan = self._last_news = clock()
         self._turns: list[str] = []
         self._bytes_read = 0
         self._last_read: float | None = None
@@ -53,9 +56,9 @@ class FileSource:
     def poll(self, max_bytes: int) -> list[LineBatch]:
         """Return the lines completed by reading at most ``max_bytes`` more."""
         now = self._roster.now = self._clock()
-        if self._next_scan is None or not self._next_scan - self._scan_seconds <= now < self._next_scan:
+        if not now < self._next_scan <= now + _MAX_SCAN_FACTOR * self._scan_seconds:
             self._scanner.scan()
-            self._next_scan = now + self._scan_seconds
+            self._next_scan = now + self._seconds_to_scan(now)
         return self._read_in_turns(max_bytes)
 
     def status(self) -> SourceStatus:
@@ -92,6 +95,13 @@ class FileSource:
         for chain in self._roster.chains.values():
             chain.close()
 
+    def _seconds_to_scan(self, now: float) -> float:
+        if 0 <= now - self._last_news < QUIET_SECONDS:
+            return self._scan_seconds
+        return self._scan_seconds * min(
+            1 + len(self._roster.chains) / _FILES_PER_SCAN_SECOND, _MAX_SCAN_FACTOR
+        )
+
     def _lost(self) -> list[Json]:
         return [position.to_json() for position in self._scanner.lost]
 
@@ -103,6 +113,9 @@ class FileSource:
         batches: list[LineBatch] = []
         while turns and max_bytes > 0:
             path = turns.popleft()
+            if not chains[path].may_have_news(self._roster.now):
+                quiet.append(path)
+                continue
             size, found = chains[path].read(min(_TURN_BYTES, max_bytes), self._roster.now)
             (turns if size else quiet).append(path)
             max_bytes -= size
@@ -114,7 +127,8 @@ class FileSource:
     def _count(self, size: int) -> None:
         if size:
             self._bytes_read += size
-            self._last_read = self._roster.now
+            self._last_read = self._last_news = self._roster.now
+            self._next_scan = min(self._next_scan, self._roster.now + self._scan_seconds)
 
 
 def _items(position: Json, key: str) -> list[object]:

@@ -21,7 +21,7 @@ from hisparse_metrics.sidecar.drain import DrainedPipe
 from hisparse_metrics.sidecar.memory import recall, remember
 from hisparse_metrics.sidecar.sources import JOURNAL, source_label
 from hisparse_metrics.sidecar.state import SidecarState
-from hisparse_metrics.sidecar.views import Snapshot, SourceView
+from hisparse_metrics.sidecar.views import LogView, Snapshot, SourceView
 
 POLL_BYTES = 4 << 20
 SAVE_SECONDS = 1.0
@@ -50,6 +50,7 @@ class Pump:
         self._stale_after = stale_after
         self._clock = clock
         self._is_unsaved = self._is_behind = False
+        self._logs: tuple[LogView, ...] | None = None
         self._saved_at = self._published_at = 0.0
         self._failures = 0
         self._next_look = 0.0
@@ -78,7 +79,7 @@ class Pump:
         for batch, following in zip_longest(batches, batches[1:]):
             time = 0.0 if lag > POLL_BYTES else written_at(batch, now)
             self.state.take(batch, time, continues=_is_same_stream(batch, following))
-            self._is_unsaved = True
+            self._is_unsaved, self._logs = True, None
         return bool(lag)
 
     def _look_for_ends(self, now: float) -> None:
@@ -86,12 +87,13 @@ class Pump:
         for source in self._follower.sources:
             if isinstance(source, DrainedPipe) and source.ended and not self.state.log(source.name).ended:
                 self.state.end(source.name, now)
-                self._is_unsaved = True
+                self._is_unsaved, self._logs = True, None
         if now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
             for name, log in self.state.logs.items():
                 is_quiet = not log.ended and now - (log.last_line or now) > self._stale_after
-                log.ended |= is_quiet and name.startswith("/") and not os.path.lexists(name)
+                if is_quiet and name.startswith("/") and not os.path.lexists(name):
+                    log.ended, self._logs = True, None
 
     def _is_due(self, now: float, *, has_caught_up: bool) -> bool:
         """Tell whether to save and publish: what is new soon, but not often while there is more to read or to write."""
@@ -109,7 +111,8 @@ class Pump:
         views = tuple(
             _source_view(source_label(s.name, self._patterns), s.status()) for s in self._follower.sources
         )
-        self._collector.publish(Snapshot(self.state.views(), views, self._failures, self._problems()))
+        self._logs = self.state.views() if self._logs is None else self._logs
+        self._collector.publish(Snapshot(self._logs, views, self._failures, self._problems()))
 
     def _commit(self) -> None:
         try:

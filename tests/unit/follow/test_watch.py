@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hisparse_metrics.follow.disk import Disk
+from hisparse_metrics.follow.disk import Disk, Handle
+from hisparse_metrics.follow.roster import FollowOptions
+from hisparse_metrics.follow.watch import FileSource
 from tests.unit.follow.support import Followed, append
 
 
@@ -193,3 +195,94 @@ def test_files_added_by_a_new_pattern_start_at_their_end(tmp_path: Path) -> None
     followed._pattern = str(tmp_path / "*.txt")
     followed.restart()
     assert followed.lines() == []
+
+
+class CountingDisk(Disk):
+    """Counts what a quiet night costs."""
+
+    def __init__(self) -> None:
+        self.handle_stats = self.path_stats = 0
+
+    def stat(self, path: str) -> os.stat_result:
+        self.path_stats += 1
+        return super().stat(path)
+
+    def open(self, path: str) -> Handle:
+        disk = self
+
+        class CountingHandle(Handle):
+            def stat(self) -> os.stat_result:
+                disk.handle_stats += 1
+                return super().stat()
+
+        super().open(path).close()
+        return CountingHandle(os.open(path, os.O_RDONLY))
+
+
+class Quiet:
+    """Many files that were written once; time passes in polls of 0.25 s."""
+
+    def __init__(self, folder: Path, files: int) -> None:
+        self.logs = [folder / f"{number}.log" for number in range(files)]
+        for log in self.logs:
+            append(log, b"old\n")
+        self.now = 1000.0
+        self.disk = CountingDisk()
+        options = FollowOptions(from_start=True)
+        self.source = FileSource(
+            "x", [str(folder / "*.log")], options=options, disk=self.disk, clock=lambda: self.now
+        )
+
+    def lines_in(self, seconds: float) -> list[bytes]:
+        found = []
+        for _ in range(int(4 * seconds)):
+            found += [line for batch in self.source.poll(1 << 20) for line in batch.lines]
+            self.now += 0.25
+        return found
+
+
+def test_files_that_stay_quiet_are_looked_at_less_often(tmp_path: Path) -> None:
+    quiet = Quiet(tmp_path, 256)
+    assert len(quiet.lines_in(62)) == 256
+    quiet.disk.handle_stats = quiet.disk.path_stats = 0
+    assert quiet.lines_in(30) == []
+    assert quiet.disk.path_stats <= 256 * 11
+    assert quiet.disk.handle_stats <= 256 * (31 + 11)
+
+
+def test_a_quiet_file_that_speaks_is_heard_within_a_second_and_then_at_once(tmp_path: Path) -> None:
+    quiet = Quiet(tmp_path, 256)
+    quiet.lines_in(70.1)
+    for number in range(5):
+        append(quiet.logs[7], b"first %d\n" % number)
+        assert quiet.lines_in(1.25 if number == 0 else 0.25) == [b"first %d" % number]
+
+
+def test_after_the_first_news_new_files_are_found_within_a_second(tmp_path: Path) -> None:
+    quiet = Quiet(tmp_path, 256)
+    quiet.lines_in(70)
+    append(tmp_path / "late.log", b"found\n")
+    assert quiet.lines_in(3.25) == [b"found"]
+    append(tmp_path / "later.log", b"found too\n")
+    assert quiet.lines_in(1.25) == [b"found too"]
+
+
+def test_a_rotation_in_a_quiet_night_loses_nothing(tmp_path: Path) -> None:
+    quiet = Quiet(tmp_path, 256)
+    quiet.lines_in(70)
+    log = quiet.logs[3]
+    append(log, b"last\n")
+    log.rename(tmp_path / "3.log.1")
+    append(log, b"new\n")
+    append(log, b"newer\n")
+    assert quiet.lines_in(5) == [b"last", b"new", b"newer"]
+    quiet.lines_in(70)
+    log.write_bytes(b"cut\n")
+    assert quiet.lines_in(5) == [b"cut"]
+
+
+def test_one_quiet_file_is_found_again_as_soon_as_ever(tmp_path: Path) -> None:
+    quiet = Quiet(tmp_path, 1)
+    quiet.lines_in(100)
+    append(tmp_path / "late.log", b"found\n")
+    assert quiet.lines_in(1.25) == [b"found"]
