@@ -18,7 +18,7 @@ TIMEOUT_SECONDS = 3.0
 
 def problem(url: str) -> str:
     """Return what is wrong, or nothing."""
-    insecure = ssl._create_unverified_context()  # noqa: S323, SLF001 - see above
+    insecure = ssl._create_unverified_context()  # noqa: S323 - see above
     try:
         urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS, context=insecure).close()  # noqa: S310
     except urllib.error.HTTPError as error:

@@ -34,7 +34,9 @@ def _rows(node: yaml.MappingNode, lines: list[str], prefix: str) -> Iterator[Row
         elif isinstance(value, yaml.MappingNode) and value.value:
             yield from _rows(value, lines, path + ".")
         else:
-            raise ValueError(f"values.yaml:{key.start_mark.line + 1}: {path} has no description above it (# -- ...)")
+            raise ValueError(
+                f"values.yaml:{key.start_mark.line + 1}: {path} has no description above it (# -- ...)"
+            )
 
 
 def table(text: str) -> str:
