@@ -6,15 +6,19 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
 from hisparse_dashboards import (
     alert_docs,
     alertmanager,
     alerts,
+    engine,
     layout,
     live_page,
     overview,
     recording,
     rules,
+    sidecar,
 )
 from hisparse_dashboards.config import DEFAULT, Config
 
@@ -30,13 +34,18 @@ def files(config: Config = DEFAULT) -> dict[Path, str]:
     recordings = [rule.to_dict() for rule in recording.every_engine(config)]
     alerting = [alert.to_dict(config.runbook_base) for alert in alerts.all_alerts(config)]
     return {
-        DASHBOARDS / f"{overview.UID}.json": layout.render(overview.build(config)),
+        **{DASHBOARDS / f"{board.uid}.json": layout.render(board) for board in every_dashboard(config)},
         RULES / "hisparse-recording.yml": rules.render("hisparse-recording", recordings),
         RULES / "hisparse-alerts.yml": rules.render("hisparse-alerts", alerting),
         ALERTMANAGER: alertmanager.render(config),
         ALERT_DOCS: alert_docs.render(config),
         LIVE_PAGE: live_page.render(config),
     }
+
+
+def every_dashboard(config: Config = DEFAULT) -> list[Dashboard]:
+    """Build all dashboards, the first to look at first."""
+    return [overview.build(config), engine.build(config), sidecar.build(config)]
 
 
 def write(root: Path) -> list[Path]:

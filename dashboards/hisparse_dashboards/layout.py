@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard as builders
-from grafana_foundation_sdk.builders import stat, timeseries
+from grafana_foundation_sdk.builders import heatmap, stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
+from grafana_foundation_sdk.models import table as table_models
 
+from hisparse_dashboards import links
 from hisparse_dashboards.variables import every_variable
+from hisparse_dashboards.view import View
 
-PanelBuilder = stat.Panel | timeseries.Panel
+PanelBuilder = stat.Panel | timeseries.Panel | table.Panel | heatmap.Panel | statetimeline.Panel
 GRID_WIDTH = 24
-TAGS = ["hisparse"]
 REFRESH = "10s"
 
 
@@ -35,21 +37,38 @@ class Row:
     panels: Mapping[str, PanelBuilder]
 
 
-def finish(uid: str, title: str, description: str, rows: list[Row]) -> dashboard.Dashboard:
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a dashboard is, apart from its rows; ``series`` knows the values of its variables."""
+
+    uid: str
+    title: str
+    description: str
+    view: View
+    series: str
+    annotations: Sequence[dashboard.AnnotationQuery] = ()
+
+
+def finish(page: Page, rows: list[Row]) -> dashboard.Dashboard:
     """Put the rows together and apply what every dashboard shares."""
     built = (
-        builders.Dashboard(title)
-        .uid(uid)
-        .description(description)
-        .tags(TAGS)
+        builders.Dashboard(page.title)
+        .uid(page.uid)
+        .description(page.description)
+        .tags([links.TAG])
         .refresh(REFRESH)
         .time("now-30m", "now")
         .timezone("browser")
         .tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
-        .variables([*every_variable()])
+        .variables([*every_variable(page.view, page.series)])
         .readonly()
         .build()
     )
+    for variable in built.templating.list_val or ():
+        # The SDK gives every variable what only those of intervals have.
+        variable.auto = variable.auto_min = variable.auto_count = None
+    built.links = links.between_dashboards()
+    built.annotations.list_val = [*page.annotations]
     built.panels = list(_placed(rows))
     _refuse_equal_ids(built.panels)
     return built
@@ -80,6 +99,8 @@ def _placed(rows: list[Row]) -> Iterator[dashboard.Panel | dashboard.RowPanel]:
         for index, (key, builder) in enumerate(row.panels.items()):
             panel = builder.build()
             panel.id_val = stable_id(key)
+            if isinstance(panel.options, table_models.Options):
+                panel.options.footer = None  # what the SDK writes there is not Grafana's any more
             panel.grid_pos = dashboard.GridPos(h=row.height, w=width, x=index * width, y=y + 1)
             yield panel
         y += 1 + row.height

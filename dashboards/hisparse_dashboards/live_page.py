@@ -14,7 +14,7 @@ from typing import Any
 from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from hisparse_dashboards import palette, split, work
+from hisparse_dashboards import palette, split, view, work
 from hisparse_dashboards.config import Config
 from hisparse_metrics import catalogue as m
 from hisparse_metrics.metric import Metric
@@ -53,25 +53,25 @@ _Panels = dict[str, tuple[timeseries.Panel, Sequence[Column]]]
 
 def _groups(config: Config) -> dict[str, _Panels]:
     """Return the page's charts by key, under the headings of the Overview; each with its lines in Grafana's order."""
-    limits = config.thresholds
+    seen = view.ranks(config)
     return {
         "How full the pools are": {
             "device-usage": (
-                split.device_usage(limits),
+                split.device_usage(seen),
                 [Column("device_usage", (m.DEVICE_TOKEN_USAGE,), "device")],
             ),
-            "host-usage": (split.host_usage(limits), [Column("host_usage", (m.HOST_TOKEN_USAGE,), "host")]),
+            "host-usage": (split.host_usage(seen), [Column("host_usage", (m.HOST_TOKEN_USAGE,), "host")]),
         },
         "Where the tokens are": {
             "device-tokens": (
-                split.device_tokens(),
+                split.device_tokens(seen),
                 [
                     Column("device_tokens", (m.DEVICE_TOKENS,)),
                     Column("device_capacity", (m.DEVICE_TOKEN_CAPACITY,)),
                 ],
             ),
             "host-tokens": (
-                split.host_tokens(),
+                split.host_tokens(seen),
                 [
                     Column("host_tokens", (m.HOST_TOKENS,)),
                     Column("host_committed", (m.HOST_TOKENS, m.HOST_TOKENS_RESERVED)),
@@ -81,26 +81,26 @@ def _groups(config: Config) -> dict[str, _Panels]:
         },
         "What the split costs": {
             "hit-ratio": (
-                split.hit_ratio(limits),
+                split.hit_ratio(seen),
                 [Column("hit_ratio", (m.SWAP_IN_HITS, m.SWAP_IN_LOOKUPS))],
             ),
             "bandwidth": (
-                split.bandwidth(),
+                split.bandwidth(seen),
                 [
                     Column("host_to_device", (m.HOST_TO_DEVICE_BYTES,)),
                     Column("device_to_host", (m.DEVICE_TO_HOST_BYTES,)),
                 ],
             ),
-            "swap-in-seconds": (split.swap_in_seconds(), _quantiles("swap_in", m.SWAP_IN_SECONDS)),
-            "decode-step": (work.decode_step(), _quantiles("step", m.DECODE_STEP_SECONDS)),
+            "swap-in-seconds": (split.swap_in_seconds(seen), _quantiles("swap_in", m.SWAP_IN_SECONDS)),
+            "decode-step": (work.decode_step(seen), _quantiles("step", m.DECODE_STEP_SECONDS)),
         },
         "What the engine does": {
             "throughput": (
-                work.throughput(),
+                work.throughput(seen),
                 [Column("generation", (m.GENERATION_TOKENS,)), Column("prompt", (m.PROMPT_TOKENS,))],
             ),
             "requests": (
-                work.requests(),
+                work.requests(seen),
                 [
                     Column("running", (m.RUNNING_REQUESTS,)),
                     Column("staging", (m.STAGING_REQUESTS,)),

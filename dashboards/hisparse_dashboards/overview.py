@@ -1,56 +1,61 @@
-"""HiSparse Overview: where the tokens are, how full both pools are, what the split costs, what users feel.
+"""HiSparse Fleet overview: which engine runs out of host tokens first, and when; then how every engine is.
 
-It reads the exporter's own metrics, so it works before any recording rule is loaded.
+It reads the recorded vocabulary alone, so our engine, SGLang behind a sidecar and vLLM stand beside each other.
 """
 
 from __future__ import annotations
 
 from grafana_foundation_sdk.models import dashboard
 
-from hisparse_dashboards import now, split, work
+from hisparse_dashboards import firing, fleet, fleet_now, instances, marks, now, split, view
+from hisparse_dashboards import vocabulary as v
 from hisparse_dashboards.config import Config
-from hisparse_dashboards.layout import Row, finish
-
-UID = "hisparse-overview"
+from hisparse_dashboards.layout import Page, Row, finish
+from hisparse_dashboards.links import OVERVIEW_UID
 
 
 def build(config: Config) -> dashboard.Dashboard:
     """Build the dashboard; this is its table of contents."""
-    limits = config.thresholds
-    return finish(
-        UID,
+    seen = view.fleet(config)
+    page = Page(
+        OVERVIEW_UID,
         "HiSparse Overview",
-        "Device and host tokens of HiSparse engines: where they are, how full the pools are, what the split costs.",
-        [
-            Row("now", "Now", 4, {
-                "down": now.engines_down(),
-                "host-now": now.host_usage_now(limits),
-                "device-now": now.device_usage_now(limits),
-                "hit-ratio-now": now.hit_ratio_now(limits),
-                "generation-now": now.generation_now(),
-                "last-step": now.since_last_step(limits),
-            }),
-            Row("tokens", "Where the tokens are", 9, {
-                "device-tokens": split.device_tokens(),
-                "host-tokens": split.host_tokens(),
-            }),
-            Row("usage", "How full the pools are", 8, {
-                "device-usage": split.device_usage(limits),
-                "host-usage": split.host_usage(limits),
-            }),
-            Row("swap-in", "What the split costs", 8, {
-                "hit-ratio": split.hit_ratio(limits),
-                "bandwidth": split.bandwidth(),
-                "swap-in-seconds": split.swap_in_seconds(),
-            }),
-            Row("work", "What the engine does", 8, {
-                "throughput": work.throughput(),
-                "requests": work.requests(),
-            }),
-            Row("latency", "What users feel", 8, {
-                "first-token": work.first_token(),
-                "inter-token": work.inter_token(),
-                "decode-step": work.decode_step(),
-            }),
-        ],
-    )  # fmt: skip
+        "All engines with a two-tier KV cache: which one runs out of host tokens first, how full each is, what the split "
+        "costs, what fires.",
+        seen,
+        v.ENGINE_UP,
+        [marks.alerts(seen), marks.down(seen)],
+    )
+    return finish(page, [
+        Row("now", "Now", 4, {
+            "full-first": fleet_now.full_first(seen),
+            "host-now": fleet_now.fullest(seen),
+            "alerts-now": firing.alerts_now(seen),
+            "down": now.engines_down(seen),
+            "hit-ratio-now": fleet_now.lowest_hit_ratio(seen),
+            "generation-now": fleet_now.generation(seen),
+        }),
+        Row("instances", "Engines", 9, {"instances": instances.instances(seen)}),
+        Row("alerts", "Alerts", 6, {"alerts": firing.alerts_table(seen)}),
+        Row("usage", "How full the pools are", 8, {
+            "host-usage": split.host_usage(seen),
+            "time-to-full": fleet.time_to_full(seen),
+            "host-committed": fleet.committed(seen),
+        }),
+        Row("tokens", "Where the tokens are", 8, {
+            "host-tokens": split.host_tokens(seen),
+            "device-tokens": split.device_tokens(seen),
+            "device-usage": split.device_usage(seen),
+            "device-cache": fleet.cache_usage(seen),
+        }),
+        Row("swap-in", "What the split costs", 8, {
+            "hit-ratio": fleet.hit_ratio(seen),
+            "misses": fleet.misses(seen),
+            "link": fleet.link_share(seen),
+        }),
+        Row("work", "What the engines do", 8, {
+            "throughput": fleet.throughput(seen),
+            "waiting": fleet.waiting(seen),
+            "pressure": fleet.pressure(seen),
+        }),
+    ])  # fmt: skip

@@ -28,9 +28,29 @@ WAITING = "#D55E00"
 QUANTILES = {0.5: "#56B4E9", 0.95: "#CC79A7", 0.99: "#D55E00"}
 """p50, p95, p99: the same three lines on every latency panel."""
 
+OUTCOMES = {
+    "stop": GENERATION,
+    "length": STAGING,
+    "aborted": CAPACITY,
+    "rejected": HOST,
+    "failed": CRITICAL,
+}
+"""How a request ended."""
+LINES = {"parsed": GOOD, "ignored": CAPACITY, "malformed": CRITICAL}
+"""What became of a line of a log."""
+STATES = {"working": GOOD, "idle": NEUTRAL, "stalled": CRITICAL, "silent": CAPACITY, "dead": "#000000"}
+"""What a log tells of its engine."""
+CACHE = "#CC79A7"
+"""vLLM's device blocks: a cache of the host pool, and so another thing than :data:`DEVICE`."""
+
 TOKENS = units.Short
 RATIO = units.PercentUnit
 SECONDS = units.Seconds
 BYTES_PER_SECOND = units.BytesPerSecondIEC
 COUNT = units.Short
 """Token rates too: Grafana has no tokens per second, so the axis label says it."""
+BYTES = units.BytesIEC
+REQUESTS_PER_SECOND = units.RequestsPerSecond
+PER_SECOND = units.CountsPerSecond
+MOMENT = units.DateTimeFromNow
+"""Of milliseconds since 1970: a moment, said as a distance from now."""

@@ -15,7 +15,7 @@ from grafana_foundation_sdk.builders import timeseries as timeseries_builders
 from grafana_foundation_sdk.models import common, dashboard
 
 from hisparse_dashboards import palette
-from hisparse_dashboards.queries import DASHBOARD
+from hisparse_dashboards.queries import Scope
 from hisparse_metrics.metric import Metric
 
 DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -47,9 +47,14 @@ def rising(warning: float, critical: float | None = None) -> tuple[Step, ...]:
     return steps if critical is None else (*steps, Step(critical, palette.CRITICAL))
 
 
-def falling(warning: float) -> tuple[Step, ...]:
+def falling(warning: float, critical: float | None = None) -> tuple[Step, ...]:
     """Return steps for a figure that is worse the lower it is."""
-    return (Step(None, palette.WARNING), Step(warning, palette.GOOD))
+    steps = (Step(None, palette.WARNING), Step(warning, palette.GOOD))
+    return (
+        steps
+        if critical is None
+        else (Step(None, palette.CRITICAL), Step(critical, palette.WARNING), steps[1])
+    )
 
 
 def alarming(at: float) -> tuple[Step, ...]:
@@ -62,24 +67,30 @@ PLAIN = (Step(None, palette.NEUTRAL),)
 
 
 def figure(
-    title: str, description: str, unit: str, lines: Sequence[Line], steps: Sequence[Step] = PLAIN
+    title: str,
+    description: str,
+    unit: str,
+    lines: Sequence[Line],
+    steps: Sequence[Step] = PLAIN,
+    *,
+    null: str = NO_DATA,
 ) -> stat.Panel:
-    """Return one number (or a few), as it is now: a series that has ended says "no data", not its last value."""
+    """Return one number (or a few), as it is now: a series that has ended says ``null``, not its last value."""
     panel = (
         stat.Panel()
         .title(title)
         .description(description)
         .datasource(DATASOURCE)
         .unit(unit)
-        .no_value(NO_DATA)
-        .thresholds(_thresholds(steps))
+        .no_value(null)
+        .thresholds(thresholds(steps))
         .color_scheme(dashboard_builders.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
         .graph_mode(common.BigValueGraphMode.NONE)
         .color_mode(common.BigValueColorMode.VALUE)
         .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]))
     )
     for index, line in enumerate(lines):
-        panel = panel.with_target(_target(line, index).instant())
+        panel = panel.with_target(query(line, index).instant())
     return panel
 
 
@@ -103,10 +114,20 @@ def curves(
         .legend(_legend())
         .tooltip(common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI))
     )
-    for index, line in enumerate(lines):
-        panel = panel.with_target(_target(line, index).range())
+    return adding(panel, 0, lines)
+
+
+def named(panel: stat.Panel) -> stat.Panel:
+    """Say whose figure it is, beside the figure."""
+    return panel.text_mode(common.BigValueTextMode.VALUE_AND_NAME)
+
+
+def adding(panel: timeseries_builders.Panel, drawn: int, lines: Sequence[Line]) -> timeseries_builders.Panel:
+    """Draw further lines on a panel that has ``drawn`` already."""
+    for index, line in enumerate(lines, drawn):
+        panel = panel.with_target(query(line, index).range())
         if line.color is not None:
-            panel = panel.override_by_query(_ref_id(index), _style(line, line.color))
+            panel = panel.override_by_query(ref_id(index), _style(line, line.color))
     return panel
 
 
@@ -125,29 +146,30 @@ def bounded(panel: timeseries_builders.Panel, steps: Sequence[Step] = ()) -> tim
     # Below the first worry the background stays as it is.
     plain = [Step(s.value, s.color if s.color != palette.GOOD else "transparent") for s in steps]
     style = common_builders.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.DASHED)
-    return panel.thresholds(_thresholds(plain)).thresholds_style(style)
+    return panel.thresholds(thresholds(plain)).thresholds_style(style)
 
 
-def quantiles(title: str, description: str, metric: Metric) -> timeseries_builders.Panel:
+def quantiles(title: str, description: str, scope: Scope, metric: Metric) -> timeseries_builders.Panel:
     """Return p50, p95 and p99 of a duration, in the same three colours everywhere."""
     lines = [
-        Line(DASHBOARD.quantile(q, metric), f"p{q * 100:.0f}", color)
-        for q, color in palette.QUANTILES.items()
+        Line(scope.quantile(q, metric), f"p{q * 100:.0f}", color) for q, color in palette.QUANTILES.items()
     ]
     return curves(title, description, palette.SECONDS, lines)
 
 
-def _target(line: Line, index: int) -> prometheus.Dataquery:
+def query(line: Line, index: int) -> prometheus.Dataquery:
+    """Return one query of a panel; its reference is its place."""
     return (
         prometheus.Dataquery()
         .datasource(DATASOURCE)
         .expr(line.expr)
         .legend_format(line.legend)
-        .ref_id(_ref_id(index))
+        .ref_id(ref_id(index))
     )
 
 
-def _ref_id(index: int) -> str:
+def ref_id(index: int) -> str:
+    """Name the query at a place of a panel."""
     return chr(ord("A") + index)
 
 
@@ -163,7 +185,8 @@ def _style(line: Line, color: str) -> list[dashboard.DynamicConfigValue]:
     return style
 
 
-def _thresholds(steps: Sequence[Step]) -> dashboard_builders.ThresholdsConfig:
+def thresholds(steps: Sequence[Step]) -> dashboard_builders.ThresholdsConfig:
+    """Return steps as Grafana has them."""
     return (
         dashboard_builders.ThresholdsConfig()
         .mode(dashboard.ThresholdsMode.ABSOLUTE)

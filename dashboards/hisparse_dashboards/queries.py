@@ -15,7 +15,11 @@ IDENTITY = ("job", "instance", "engine_name", "model_name", "dp_rank", "pp_rank"
 TOKEN_OWNER = ("job", "instance", "engine_name", "dp_rank")
 """Whose tokens are its own: tensor-, pipeline- and expert-parallel ranks hold parts of the same tokens."""
 ENGINE = ("instance", "engine_name")
-"""One line on an overview panel."""
+"""One line on a panel that compares engines."""
+OF_EXPORTERS = frozenset({"engine", "source", *IDENTITY[2:]})
+"""Labels that an exporter or a rule gives to its series; all others come from the target."""
+RATE_INTERVAL = "$__rate_interval"
+"""The window that fits a dashboard's resolution; Grafana fills it in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +50,31 @@ class Scope:
         buckets = self._select(metric, Kind.HISTOGRAM, f"{metric.name}_bucket")
         return f"histogram_quantile({q:g}, sum by (le) (rate({buckets}[{self.window}])))"
 
+    def increase(self, metric: Metric) -> str:
+        """Return a counter's increase over the window."""
+        return f"increase({self._select(metric, Kind.COUNTER, metric.name)}[{self.window}])"
+
+    def buckets(self, metric: Metric) -> str:
+        """Return how often a histogram's buckets were hit, per second, by upper bound: what a heatmap draws."""
+        return f"sum by (le) (rate({self._select(metric, Kind.HISTOGRAM, f'{metric.name}_bucket')}[{self.window}]))"
+
+    def seconds_per_second(self, metric: Metric) -> str:
+        """Return the time that a histogram of durations observed, per second."""
+        return f"rate({self._select(metric, Kind.HISTOGRAM, f'{metric.name}_sum')}[{self.window}])"
+
+    def recorded(self, name: str) -> str:
+        """Select a series of the recorded vocabulary."""
+        return f"{name}{{{', '.join(self.matchers)}}}" if self.matchers else name
+
     def builtin(self, name: str) -> str:
-        """Select a series that Prometheus itself makes, such as ``up``."""
-        matchers = [m for m in self.matchers if m.startswith(("job", "instance"))]
-        return f"{name}{{{', '.join(matchers)}}}" if matchers else name
+        """Select a series that Prometheus itself makes, such as ``up``: it has the labels of its target alone."""
+        of_target = (m for m in self.matchers if _label(m) not in OF_EXPORTERS)
+        return replace(self, matchers=tuple(of_target)).recorded(name)
 
     def _select(self, metric: Metric, kind: Kind, series: str) -> str:
         if metric.kind is not kind:
             raise ValueError(f"{metric.name} is a {metric.kind.value}, not a {kind.value}")
         return f"{series}{{{', '.join(self.matchers)}}}" if self.matchers else series
-
-
-DASHBOARD = Scope(tuple(f'{label}=~"${label}"' for label in IDENTITY), "$__rate_interval")
-"""What the dashboard's variables select, over the window that fits its resolution."""
 
 
 def total(expr: str) -> str:
@@ -71,9 +87,9 @@ def largest_by(labels: tuple[str, ...], expr: str) -> str:
     return f"max by ({', '.join(labels)}) ({expr})"
 
 
-def once_per_token(expr: str) -> str:
-    """Add up tokens or requests, counting those that several ranks of one engine share only once."""
-    return total(largest_by(TOKEN_OWNER, expr))
+def smallest_by(labels: tuple[str, ...], expr: str) -> str:
+    """Keep the smallest series of each group."""
+    return f"min by ({', '.join(labels)}) ({expr})"
 
 
 def ratio(numerator: str, denominator: str) -> str:
@@ -89,3 +105,7 @@ def where(expr: str, condition: str) -> str:
 def existing(scope: Scope, usage: Metric, capacity: Metric) -> str:
     """Select a usage where its pool exists: a pool of capacity 0 has none, rather than 0 %."""
     return where(scope.gauge(usage), f"{scope.gauge(capacity)} > 0")
+
+
+def _label(matcher: str) -> str:
+    return matcher.split("=")[0].rstrip("!")

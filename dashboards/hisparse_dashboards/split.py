@@ -5,15 +5,16 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import timeseries as timeseries_builders
 
 from hisparse_dashboards import expressions, palette
-from hisparse_dashboards.config import Thresholds
+from hisparse_dashboards import vocabulary as v
 from hisparse_dashboards.panels import Line, bounded, curves, falling, quantiles, rising, shaded
-from hisparse_dashboards.queries import DASHBOARD, ENGINE, largest_by, once_per_token, total
+from hisparse_dashboards.queries import total
+from hisparse_dashboards.view import View
 from hisparse_metrics import catalogue as m
 
 PER_ENGINE = "{{instance}} {{engine_name}}"
 
 
-def device_tokens() -> timeseries_builders.Panel:
+def device_tokens(view: View) -> timeseries_builders.Panel:
     """Draw used device slots under their capacity."""
     return curves(
         "Device tokens",
@@ -21,31 +22,30 @@ def device_tokens() -> timeseries_builders.Panel:
         "Far below capacity with running requests: the batch is small, and device memory is left unused.",
         palette.TOKENS,
         [
-            Line(expressions.tokens(m.DEVICE_TOKENS), "device tokens", palette.DEVICE),
-            Line(expressions.tokens(m.DEVICE_TOKEN_CAPACITY), "capacity", palette.CAPACITY, dashed=True),
+            Line(expressions.level(view, v.DEVICE_USED), "device tokens", palette.DEVICE),
+            Line(expressions.level(view, v.DEVICE_CAPACITY), "capacity", palette.CAPACITY, dashed=True),
         ],
         axis="tokens",
     )
 
 
-def host_tokens() -> timeseries_builders.Panel:
+def host_tokens(view: View) -> timeseries_builders.Panel:
     """Draw used host slots, and used plus reserved, under their capacity."""
-    committed = f"{DASHBOARD.gauge(m.HOST_TOKENS)} + {DASHBOARD.gauge(m.HOST_TOKENS_RESERVED)}"
     return curves(
         "Host tokens",
         "How many tokens have their home in host memory, how many more are promised to admitted requests, and how many "
         "fit? Promised at capacity: new requests wait until others end; enlarge the host pool or shorten generations.",
         palette.TOKENS,
         [
-            Line(expressions.tokens(m.HOST_TOKENS), "host tokens", palette.HOST),
-            Line(once_per_token(committed), "with reserved", palette.RESERVED),
-            Line(expressions.tokens(m.HOST_TOKEN_CAPACITY), "capacity", palette.CAPACITY, dashed=True),
+            Line(expressions.level(view, v.HOST_USED), "host tokens", palette.HOST),
+            Line(expressions.committed_tokens(view), "with reserved", palette.RESERVED),
+            Line(expressions.level(view, v.HOST_CAPACITY), "capacity", palette.CAPACITY, dashed=True),
         ],
         axis="tokens",
     )
 
 
-def device_usage(limits: Thresholds) -> timeseries_builders.Panel:
+def device_usage(view: View) -> timeseries_builders.Panel:
     """Draw each engine's fullest device pool."""
     panel = curves(
         "Device token usage",
@@ -53,41 +53,38 @@ def device_usage(limits: Thresholds) -> timeseries_builders.Panel:
         "the number of requests. A gap means that the engine is down or has no device pool.",
         palette.RATIO,
         [
-            Line(
-                largest_by(ENGINE, expressions.usage(m.DEVICE_TOKEN_USAGE, m.DEVICE_TOKEN_CAPACITY)),
-                PER_ENGINE,
-            )
+            Line(expressions.largest(view, v.DEVICE_TOKEN_USAGE), PER_ENGINE),
         ],
     )
-    return bounded(shaded(panel, palette.DEVICE), rising(limits.device_usage_warning))
+    return bounded(shaded(panel, palette.DEVICE), rising(view.limits.device_usage_warning))
 
 
-def host_usage(limits: Thresholds) -> timeseries_builders.Panel:
+def host_usage(view: View) -> timeseries_builders.Panel:
     """Draw each engine's fullest host pool, with the levels at which alerts fire."""
     panel = curves(
         "Host token usage",
         "How full is each engine's host pool (its fullest rank)? The dashed lines are the alert levels: above them admit "
         "less or enlarge the pool. A gap means that the engine is down or has no host tier.",
         palette.RATIO,
-        [Line(largest_by(ENGINE, expressions.usage(m.HOST_TOKEN_USAGE, m.HOST_TOKEN_CAPACITY)), PER_ENGINE)],
+        [Line(expressions.largest(view, v.HOST_TOKEN_USAGE), PER_ENGINE)],
     )
-    steps = rising(limits.host_usage_warning, limits.host_usage_critical)
+    steps = rising(view.limits.host_usage_warning, view.limits.host_usage_critical)
     return bounded(shaded(panel, palette.HOST), steps)
 
 
-def hit_ratio(limits: Thresholds) -> timeseries_builders.Panel:
+def hit_ratio(view: View) -> timeseries_builders.Panel:
     """Draw the hit ratio over all selected ranks."""
     panel = curves(
         "Hit ratio",
         "What share of the top-k rows was on the device already? Every miss is a row copied over the link. Falling while "
         "the batch grows: hot buffers got too small. A gap means that nothing was looked up.",
         palette.RATIO,
-        [Line(expressions.hit_ratio(), "hits / lookups", palette.DEVICE)],
+        [Line(expressions.hit_ratio(view), "hits / lookups", palette.DEVICE)],
     )
-    return bounded(panel, falling(limits.hit_ratio_warning))
+    return bounded(panel, falling(view.limits.hit_ratio_warning))
 
 
-def bandwidth() -> timeseries_builders.Panel:
+def bandwidth(view: View) -> timeseries_builders.Panel:
     """Draw the traffic between the tiers, in the colour of the tier where it arrives."""
     return curves(
         "Swap-in and backup bandwidth",
@@ -95,9 +92,11 @@ def bandwidth() -> timeseries_builders.Panel:
         "select one rank. Near the link's limit steps wait for copies: raise the hit ratio.",
         palette.BYTES_PER_SECOND,
         [
-            Line(total(DASHBOARD.rate(m.HOST_TO_DEVICE_BYTES)), "host to device (swap-in)", palette.DEVICE),
             Line(
-                total(DASHBOARD.rate(m.DEVICE_TO_HOST_BYTES)),
+                total(view.exported.rate(m.HOST_TO_DEVICE_BYTES)), "host to device (swap-in)", palette.DEVICE
+            ),
+            Line(
+                total(view.exported.rate(m.DEVICE_TO_HOST_BYTES)),
                 "device to host (backup, staging)",
                 palette.HOST,
             ),
@@ -105,11 +104,12 @@ def bandwidth() -> timeseries_builders.Panel:
     )
 
 
-def swap_in_seconds() -> timeseries_builders.Panel:
+def swap_in_seconds(view: View) -> timeseries_builders.Panel:
     """Draw the time that a step spends on swap-in."""
     return quantiles(
         "Swap-in time per step",
         "How long does a step spend making its rows resident? Compare with Decode step: if it is most of a step, the hit "
         "ratio or the link is the limit. A gap means that nothing was swapped in.",
+        view.exported,
         m.SWAP_IN_SECONDS,
     )

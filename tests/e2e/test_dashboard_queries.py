@@ -1,60 +1,90 @@
-"""Every query of every panel and variable, run by a real Prometheus over a live exporter."""
+"""Every query of every panel, variable and mark of all dashboards, run by a real Prometheus with all three engines at once.
+
+What an engine does not tell is empty on purpose; ``SILENT`` says where, and nothing else may be.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hisparse_dashboards.config import DEFAULT
 from hisparse_metrics import catalogue
 from hisparse_metrics.collector import PageCollector
 from hisparse_metrics.exporter import Exporter
 from hisparse_metrics.page_folder import PageFolder
 from hisparse_metrics.recorder import Recorder
 from hisparse_metrics.stats import EngineIdentity
-from tests.support import fake_engine
-from tests.support.dashboard_json import Query, filled_in, promql_blocks, queries
+from tests.support import fake_engine, growing_log, three_engines
+from tests.support.dashboard_json import Json, Query, committed, filled_in, promql_blocks, queries, variables
 from tests.support.programs import promtool
-from tests.support.prometheus import PrometheusServer
+from tests.support.prometheus import PrometheusServer, Sample
+from tests.support.three_engines import JOBS, RANKS, RATE_INTERVAL, RULES, SCRAPE_INTERVAL, VLLM
 
 ROOT = Path(__file__).parents[2]
-BOARD: dict[str, Any] = json.loads((ROOT / "dashboards/generated/hisparse-overview.json").read_text())
-RULES = sorted((ROOT / "deploy/prometheus/rules").glob("*.yml"))
-QUERIES = list(queries(BOARD))
-VARIABLES = [variable for variable in BOARD["templating"]["list"] if variable["type"] == "query"]
+BOARDS = {board["uid"]: board for board in committed()}
+QUERIES = [query for board in BOARDS.values() for query in queries(board)]
+ENGINE_QUERIES = list(queries(BOARDS["hisparse-engine"]))
+MARKS = [(board, mark) for board in BOARDS.values() for mark in board["annotations"]["list"]]
 RUNBOOK_QUERIES = [
     pytest.param(expr, id=f"{path.stem}-{expr}")
     for path in sorted((ROOT / "docs/runbooks").glob("*.md"))
     for expr in promql_blocks(path.read_text())
 ]
-SCRAPE_INTERVAL = "250ms"
-RATE_INTERVAL = "2s"
-EMPTY_WHEN_IDLE_AND_RESIDENT = {
-    "Fullest host pool", "Host token usage", "Hit ratio now", "Hit ratio", "Time since the last step",
+each_query = pytest.mark.parametrize("query", QUERIES, ids=str)
+each_kind = pytest.mark.parametrize("kind", JOBS)
+
+PAGES_ALONE = {
+    "Hit ratio now", "Verify mismatches since start", "Invariant violations since start", "Youngest engine runs for",
+    "Index keys", "Hit ratio / hits / lookups", "Rows looked up, found, fetched, evicted",
+    "Swap-in and backup bandwidth / host to device (swap-in)",
+    "Swap-in and backup bandwidth / device to host (backup, staging)",
+    "Swap-in and backup bandwidth / limit of the links", "Busiest link", "Decode step", "Swap-in time per step",
+    "Swap-in's share of a step", "Decode steps", "Requests / staging", "Requests by outcome", "Time to first token",
+    "Inter-token latency", "Request duration", "Time to first token, distribution", "Inter-token latency, distribution",
+    "Decode step, distribution", "Verify checks", "What runs here", "Stats pages skipped",
 }  # fmt: skip
-NAN_WHEN_IDLE = {"Time to first token", "Inter-token latency", "Decode step", "Swap-in time per step"}
-RANKS = [EngineIdentity(model_name="tiny", dp_rank=rank, mode="hierarchical") for rank in (0, 1)]
+LOGS_ALONE = {
+    "Throughput as logged (SGLang)", "Failures in the log (SGLang)", "Starts and crashes in the log (SGLang)",
+    "Pools without a split (SGLang)", "Tokens in pools without a split (SGLang)", "Unreadable sources",
+    "Oldest last record", "Bytes behind", "State file failures", "Ranks seen", "Sources",
+    "What each log tells of its engine", "Age of the last record", "Lines by outcome", "Not understood", "Bytes read",
+    "Bytes behind by source", "Sources that can be read", "Firing alerts",
+}  # fmt: skip
+"""Also the alerts: SGLang's log tells of failed host allocations, which is an alert at once."""
+VLLM_ALONE = {
+    "Device cache usage (vLLM)", "Engines / Device cache", "Pages that wait for the host (vLLM)",
+    "Hit ratio / {{instance}} {{engine_name}} dp {{dp_rank}}",
+    "Swap-in and backup bandwidth / host to device, vLLM (10m)",
+}  # fmt: skip
+DEVICE_POOLS = {"Fullest device pool", "Device tokens", "Device token usage", "Engines / Device"}
+HITS = {
+    "Lowest hit ratio", "Hit ratio by engine", "Engines / Hit ratio", "Swap-in misses by engine", "Link used by swap-in",
+}  # fmt: skip
+SILENT: dict[str, set[str]] = {
+    "hisparse": LOGS_ALONE | VLLM_ALONE,
+    "sglang": PAGES_ALONE | VLLM_ALONE | HITS,
+    "vllm": PAGES_ALONE | LOGS_ALONE | DEVICE_POOLS | {
+        "Time since the last step", "Refused for lack of host slots", "Refused and retracted / refused",
+        "Prompt tokens reused", "Down / exporters", "Targets down",
+    },
+}  # fmt: skip
+"""Kind of engine → what is empty when only its job is chosen: a panel, or a line or column as "panel / legend". vLLM's job
+is not called as exporters' jobs are, so it is not counted among them."""
 
 
 @pytest.fixture(scope="module")
-def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
-    """Two data-parallel ranks under load."""
-    pages = tmp_path_factory.mktemp("busy")
-    with (
-        fake_engine.stepping(pages, RANKS[0]),
-        fake_engine.stepping(pages, RANKS[1]),
-        scraped(pages) as prometheus,
-    ):
-        prometheus.wait_for("sum(count_over_time(hisparse_decode_steps_total[10s])) > 16")
+def all_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
+    """All engines under load."""
+    with three_engines.running(tmp_path_factory.mktemp("three")) as prometheus:
         yield prometheus
 
 
@@ -62,65 +92,144 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]
 def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
     """One resident engine without work."""
     pages = tmp_path_factory.mktemp("idle")
-    with Recorder(pages, EngineIdentity(mode="resident")) as recorder, scraped(pages) as prometheus:
+    with (
+        Recorder(pages, EngineIdentity(mode="resident")) as recorder,
+        Exporter(PageCollector(PageFolder(pages)), port=0) as exporter,
+        PrometheusServer([f"127.0.0.1:{exporter.port}"], RULES, SCRAPE_INTERVAL) as prometheus,
+    ):
         recorder.publish(fake_engine.idle_resident_step(time.time()))
         prometheus.wait_for("count_over_time(hisparse_decode_steps_total[10s]) > 8")
+        prometheus.wait_for("hisparse:engine_up:bool")
         yield prometheus
 
 
-@contextmanager
-def scraped(pages: Path) -> Iterator[PrometheusServer]:
-    """Serve ``pages`` by a live exporter and scrape it with a Prometheus that has our rules."""
-    with Exporter(PageCollector(PageFolder(pages)), port=0) as exporter:
-        target = f"127.0.0.1:{exporter.port}"
-        with PrometheusServer([target], RULES, SCRAPE_INTERVAL) as prometheus:
-            yield prometheus
+def ask(prometheus: PrometheusServer, expr: str, **chosen: str) -> list[Sample]:
+    return prometheus.query(filled_in(expr, RATE_INTERVAL, chosen))
 
 
-def ask(prometheus: PrometheusServer, query: Query) -> list[float]:
-    return [sample.value for sample in prometheus.query(filled_in(query.expr, RATE_INTERVAL))]
-
-
-def ask_panel(prometheus: PrometheusServer, panel: str) -> dict[str, float]:
+def ask_panel(prometheus: PrometheusServer, uid: str, panel: str, **chosen: str) -> dict[str, float]:
     """Legend → value, of a panel whose targets have one series each."""
-    return {query.legend: ask(prometheus, query)[0] for query in QUERIES if query.panel == panel}
+    found = [query for query in queries(BOARDS[uid]) if query.panel == panel]
+    return {query.legend: ask(prometheus, query.expr, **chosen)[0].value for query in found}
 
 
-@pytest.mark.parametrize("query", QUERIES, ids=str)
-def test_query_of_a_busy_engine_has_a_finite_answer(busy: PrometheusServer, query: Query) -> None:
-    values = ask(busy, query)
-    assert values, query.expr
-    assert all(math.isfinite(value) for value in values), values
+def is_in(query: Query, names: set[str]) -> bool:
+    return bool({query.panel, f"{query.panel} / {query.legend}"} & names)
 
 
-@pytest.mark.parametrize("query", QUERIES, ids=str)
-def test_query_of_an_idle_resident_engine_tells_null_from_zero(idle: PrometheusServer, query: Query) -> None:
-    values = ask(idle, query)
-    if query.panel in EMPTY_WHEN_IDLE_AND_RESIDENT:
-        assert values == []
-    elif query.panel in NAN_WHEN_IDLE:
-        assert all(math.isnan(value) for value in values)
-    else:
+# --- all three at once ---
+
+
+@each_query
+def test_query_has_a_finite_answer_with_everything_chosen(all_three: PrometheusServer, query: Query) -> None:
+    samples = ask(all_three, query.expr)
+    assert samples, query.expr
+    assert all(math.isfinite(sample.value) for sample in samples), samples
+
+
+@each_query
+def test_the_legend_is_made_of_labels_that_are_there(all_three: PrometheusServer, query: Query) -> None:
+    for sample in ask(all_three, query.expr):
+        assert set(re.findall(r"\{\{(\w+)\}\}", query.legend)) <= sample.labels.keys(), query
+
+
+@each_kind
+@each_query
+def test_query_about_one_kind_of_engine(all_three: PrometheusServer, query: Query, kind: str) -> None:
+    samples = ask(all_three, query.expr, job=JOBS[kind], engine=kind)
+    assert bool(samples) != is_in(query, SILENT[kind]), (query.expr, samples)
+    assert all(sample.labels.get("engine", kind) == kind for sample in samples)
+    assert all(sample.labels.get("job", JOBS[kind]) == JOBS[kind] for sample in samples)
+
+
+@pytest.mark.parametrize(("board", "mark"), MARKS, ids=lambda part: part.get("name", part.get("uid")))
+def test_mark_is_valid_and_its_title_is_there(all_three: PrometheusServer, board: Json, mark: Json) -> None:
+    samples = ask(all_three, mark["target"]["expr"])
+    assert bool(samples) is (mark["name"] != "Engine down"), "nobody is down"
+    for sample in samples:
+        assert set(re.findall(r"\{\{(\w+)\}\}", mark["titleFormat"])) <= sample.labels.keys()
+        if mark.get("useValueForTime"):
+            assert abs(sample.value / 1000 - time.time()) < 300, "milliseconds of a moment just past"
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_variables_offer_what_there_is(all_three: PrometheusServer, uid: str) -> None:
+    offered = {name: offers(all_three, variable) for name, variable in variables(BOARDS[uid]).items()
+               if variable["type"] == "query"}  # fmt: skip
+    expected: dict[str, object] = {
+        "engine": ["hisparse", "sglang", "vllm"],
+        "job": sorted(JOBS.values()),
+        "engine_name": ["hisparse", "sglang", "vllm"],
+        "model_name": ["deepseek-v3.2", "glm-5", "tiny"],
+        "dp_rank": ["0", "1", "2"],
+        "pp_rank": ["0"], "tp_rank": ["0"], "ep_rank": ["0"],
+    }  # fmt: skip
+    if uid == "hisparse-sidecar":
+        expected["job"] = ["hisparse", "hisparse-sidecar"]
+    assert len(offered["instance"]) == (2 if uid == "hisparse-sidecar" else 2 + len(VLLM))
+    for name, values in offered.items():
+        assert values == expected.get(name, values), name
         assert values
-        assert all(math.isfinite(value) for value in values)
 
 
-def test_the_panels_show_the_numbers_of_the_engine(busy: PrometheusServer) -> None:
-    assert ask_panel(busy, "Device tokens") == {"device tokens": 1_600, "capacity": 2_000}
-    host = ask_panel(busy, "Host tokens")
+def offers(prometheus: PrometheusServer, variable: Json, **chosen: str) -> Any:
+    match = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
+    assert match
+    return prometheus.api(
+        f"label/{match[2]}/values", **{"match[]": filled_in(match[1], RATE_INTERVAL, chosen)}
+    )
+
+
+def test_a_choice_narrows_the_variables_after_it(all_three: PrometheusServer) -> None:
+    engine = variables(BOARDS["hisparse-engine"])
+    assert offers(all_three, engine["model_name"], engine="sglang") == ["glm-5"]
+    assert offers(all_three, engine["dp_rank"], engine="hisparse") == ["0", "1"]
+
+
+# --- single choices and numbers ---
+
+
+def ours(prometheus: PrometheusServer, panel: str, **chosen: str) -> dict[str, float]:
+    return ask_panel(
+        prometheus, "hisparse-engine", panel, **{"job": "hisparse", "engine": "hisparse", **chosen}
+    )
+
+
+def test_the_panels_show_the_numbers_of_the_engine(all_three: PrometheusServer) -> None:
+    assert ours(all_three, "Device tokens") == {"device tokens": 1_600, "capacity": 2_000}
+    host = ours(all_three, "Host tokens")
     assert host["capacity"] == 20_000
-    assert host["host tokens"] > 4_000
-    assert ask_panel(busy, "Requests") == {"running": 8, "staging": 2, "waiting": 4}
-    assert ask_panel(busy, "Hit ratio now") == {"hits": pytest.approx(0.9)}
-    assert ask_panel(busy, "Fullest device pool") == {"device": 0.8}
-    assert ask_panel(busy, "Down") == {"engines": 0, "exporters": 0}
-    assert 0 <= ask_panel(busy, "Time since the last step")["silent for"] < 2
+    assert host["host tokens"] > 10_000
+    assert host["with reserved"] == pytest.approx(host["host tokens"] + 2_000, abs=100)
+    assert ours(all_three, "Requests") == {"running": 8, "staging": 2, "waiting": 4}
+    assert ours(all_three, "Hit ratio now") == {"hits": pytest.approx(0.9)}
+    assert ours(all_three, "Fullest device pool") == {"device": 0.8}
+    assert ours(all_three, "Down") == {"engines": 0, "exporters": 0}
+    assert ours(all_three, "Stalled") == {"engines": 0}
+    assert 0 <= ours(all_three, "Time since the last step")["silent for"] < 5
+    assert ours(all_three, "Swap-in's share of a step") == {"swap-in / step": pytest.approx(0.0015 / 0.012)}
 
 
-def test_rates_agree_with_each_other(busy: PrometheusServer) -> None:
-    moment = time.time()
-    rate = {q.legend: busy.query(filled_in(q.expr, RATE_INTERVAL), moment)[0].value for q in QUERIES
-            if q.panel in {"Throughput", "Swap-in and backup bandwidth"}}  # fmt: skip
+def test_one_rank_can_be_chosen(all_three: PrometheusServer) -> None:
+    assert ours(all_three, "Requests", dp_rank="1") == {"running": 4, "staging": 1, "waiting": 2}
+    [limit] = [query for query in ENGINE_QUERIES if query.legend == "limit of the links"]
+    assert [sample.value for sample in ask(all_three, limit.expr, dp_rank="0")] == [
+        DEFAULT.link_bytes_per_second
+    ]
+
+
+def test_rates_agree_with_each_other(all_three: PrometheusServer) -> None:
+    moment = time.time() - 1  # of which every scrape is in
+
+    def rates(panel: str) -> dict[str, float]:
+        chosen = {"job": "hisparse", "engine": "hisparse"}
+        found = [query for query in ENGINE_QUERIES if query.panel == panel and "vLLM" not in query.legend]
+        return {
+            q.legend: all_three.query(filled_in(q.expr, RATE_INTERVAL, chosen), moment)[0].value
+            for q in found
+        }
+
+    rate = rates("Throughput") | rates("Swap-in and backup bandwidth")
     assert rate["generated"] > 0
     assert rate["prompt"] == pytest.approx(rate["generated"] * 100 / fake_engine.RUNNING)
     per_token = fake_engine.BYTES_PER_ROW * fake_engine.MISSES_PER_STEP / fake_engine.RUNNING
@@ -134,49 +243,90 @@ def test_rates_agree_with_each_other(busy: PrometheusServer) -> None:
         ("Inter-token latency", 0.01, 0.015),
         ("Swap-in time per step", 0.001, 0.002),
         ("Time to first token", 0.2, 0.3),
+        ("Request duration", 1, 2),
     ],
 )
 def test_quantiles_lie_in_the_bucket_of_what_was_observed(
-    busy: PrometheusServer, panel: str, low: float, high: float
+    all_three: PrometheusServer, panel: str, low: float, high: float
 ) -> None:
-    quantiles = ask_panel(busy, panel)
+    quantiles = ours(all_three, panel)
     assert list(quantiles) == ["p50", "p95", "p99"]
     assert low <= quantiles["p50"] <= quantiles["p95"] <= quantiles["p99"] <= high
 
 
-def test_one_rank_can_be_chosen(busy: PrometheusServer) -> None:
-    query = next(query for query in QUERIES if query.panel == "Requests" and query.legend == "running")
-    chosen = filled_in(query.expr.replace('dp_rank=~"$dp_rank"', 'dp_rank=~"1"'), RATE_INTERVAL)
-    assert [sample.value for sample in busy.query(chosen)] == [4]
+def test_a_heatmap_has_what_was_observed_in_one_bucket(all_three: PrometheusServer) -> None:
+    [query] = [query for query in ENGINE_QUERIES if query.panel == "Decode step, distribution"]
+    by_bound = {float(s.labels["le"]): s.value for s in ask(all_three, query.expr)}
+    assert [by_bound[0.01], by_bound[0.015]] == [0, by_bound[math.inf]]
 
 
-@pytest.mark.parametrize("variable", VARIABLES, ids=lambda variable: str(variable["name"]))
-def test_variable_offers_what_the_engine_says(busy: PrometheusServer, variable: dict[str, Any]) -> None:
-    series, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"]).groups()  # type: ignore[union-attr]
-    values = busy.api(f"label/{label}/values", **{"match[]": filled_in(series, RATE_INTERVAL)})
-    assert values == {
-        "job": ["hisparse"],
-        "instance": values,
-        "engine_name": ["hisparse"],
-        "model_name": ["tiny"],
-        "dp_rank": ["0", "1"],
-    }.get(label, ["0"])
-    assert values
+def test_the_log_and_vllm_are_shown_as_they_say(all_three: PrometheusServer) -> None:
+    log = {"job": JOBS["sglang"], "engine": "sglang"}
+    device = ask_panel(all_three, "hisparse-engine", "Device tokens", **log)
+    assert device["device tokens"] == 2 * growing_log.DEVICE_TOKENS
+    host = ask_panel(all_three, "hisparse-engine", "Host tokens", **log)
+    assert host["capacity"] == pytest.approx(2 * growing_log.HOST_CAPACITY, rel=0.01)
+    # Revision B alone tells a block size: of its two engines 10,000 blocks each.
+    vllm = ask_panel(all_three, "hisparse-engine", "Host tokens", job=JOBS["vllm"], engine="vllm")
+    assert vllm["capacity"] == 2 * 10_000 * 64
+    hits = {s.labels["instance"]: s.value for query in ENGINE_QUERIES if query.panel == "Hit ratio"
+            for s in ask(all_three, query.expr, job=JOBS["vllm"]) if s.labels}  # fmt: skip
+    assert min(round(value, 2) for value in hits.values()) == 0.8
+    assert len(hits) == len(VLLM)
+
+
+def test_full_first_names_the_engine_that_is_full_first(all_three: PrometheusServer) -> None:
+    queries_of = {query.panel: query.expr for query in queries(BOARDS["hisparse-overview"])}
+    [first] = ask(all_three, queries_of["Full first, and in how long"])
+    every = ask(all_three, queries_of["Time until the host pool is full"])
+    soonest = min(every, key=lambda sample: sample.value)
+    assert first.labels == soonest.labels
+    assert {"instance", "engine_name"} <= first.labels.keys()
+
+
+# --- idle ---
+
+EMPTY_WHEN_IDLE_AND_RESIDENT = {
+    "Fullest host pool", "Host pool full in", "Host token usage", "Host pool used and promised",
+    "Time until the host pool is full", "Hit ratio now", "Hit ratio", "Time since the last step",
+    "Swap-in's share of a step", "Prompt tokens reused", "Host tokens / with reserved",
+} | LOGS_ALONE | VLLM_ALONE  # fmt: skip
+NAN_WHEN_IDLE = {
+    "Time to first token", "Inter-token latency", "Decode step", "Swap-in time per step", "Request duration",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("query", ENGINE_QUERIES, ids=str)
+def test_query_of_an_idle_resident_engine_tells_null_from_zero(idle: PrometheusServer, query: Query) -> None:
+    values = [sample.value for sample in ask(idle, query.expr)]
+    if is_in(query, EMPTY_WHEN_IDLE_AND_RESIDENT):
+        assert values == []
+    elif query.panel in NAN_WHEN_IDLE:
+        assert all(math.isnan(value) for value in values)
+    else:
+        assert values
+        assert all(math.isfinite(value) for value in values)
+
+
+# --- runbooks, rules, exposition ---
 
 
 @pytest.mark.parametrize("expr", RUNBOOK_QUERIES)
-def test_runbook_query_is_valid(busy: PrometheusServer, expr: str) -> None:
-    busy.query(expr)
+def test_runbook_query_is_valid(all_three: PrometheusServer, expr: str) -> None:
+    all_three.query(expr)
 
 
-def test_rules_are_healthy_and_every_recorded_series_has_data(busy: PrometheusServer) -> None:
-    groups = busy.api("rules")["groups"]
+def test_rules_are_healthy_and_every_recorded_series_has_data(all_three: PrometheusServer) -> None:
+    groups = all_three.api("rules")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     assert len(rules) > 15
     assert {rule["health"] for rule in rules} == {"ok"}, [rule.get("lastError") for rule in rules]
     for rule in rules:
         if rule["type"] == "recording":
-            assert len(busy.query(rule["name"])) == len(RANKS), rule["name"]
+            engine = rule.get("labels", {}).get("engine")
+            assert all_three.query(f'{rule["name"]}{{engine="{engine}"}}' if engine else rule["name"]), rule[
+                "name"
+            ]
 
 
 def test_the_exposition_passes_promtool(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from hisparse_metrics import catalogue
@@ -11,8 +13,12 @@ from hisparse_metrics.metric import Kind
 
 Json = dict[str, Any]
 
+GENERATED = Path(__file__).parents[2] / "dashboards/generated"
 SELECTOR = re.compile(r"\b([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{([^}]*)\})?(\[[^]]*\])?")
-METRIC_NAME = re.compile(r"\b(?:(?:hisparse[_:]|vllm:)[a-zA-Z0-9_:]*|up)\b")
+BUILTIN = {"up", "ALERTS", "scrape_duration_seconds", "scrape_samples_scraped"}
+"""Series that Prometheus itself makes."""
+METRIC_NAME = re.compile(rf"\b(?:(?:hisparse[_:]|vllm:)[a-zA-Z0-9_:]*|{'|'.join(sorted(BUILTIN))})\b")
+VARIABLE = re.compile(r'(\w+)=~"\$(\w+)(\|?)"')
 
 
 class Selector(NamedTuple):
@@ -26,12 +32,18 @@ class Selector(NamedTuple):
 class Query(NamedTuple):
     """One target of one panel."""
 
+    board: str
     panel: str
     legend: str
     expr: str
 
     def __str__(self) -> str:
-        return f"{self.panel} / {self.legend}"
+        return f"{self.board} / {self.panel} / {self.legend}"
+
+
+def committed() -> list[Json]:
+    """Return the committed dashboards, by file name."""
+    return [json.loads(path.read_text()) for path in sorted(GENERATED.glob("*.json"))]
 
 
 def data_panels(board: Json) -> list[Json]:
@@ -43,7 +55,17 @@ def queries(board: Json) -> Iterator[Query]:
     """Yield every target of every panel."""
     for panel in data_panels(board):
         for target in panel["targets"]:
-            yield Query(panel["title"], target["legendFormat"], target["expr"])
+            yield Query(board["uid"], panel["title"], target["legendFormat"], target["expr"])
+
+
+def variables(board: Json) -> dict[str, Json]:
+    """Return the variables by name, in their order."""
+    return {variable["name"]: variable for variable in board["templating"]["list"]}
+
+
+def label_variables(board: Json) -> list[str]:
+    """Return the names of the variables that are labels of series."""
+    return [name for name in variables(board) if name != "datasource"]
 
 
 def selectors(expr: str) -> list[Selector]:
@@ -65,6 +87,12 @@ def exposed_names() -> set[str]:
     return names | {f"{name}_{part}" for name in histograms for part in ("bucket", "count", "sum")}
 
 
-def filled_in(expr: str, window: str) -> str:
-    """Return ``expr`` as Grafana sends it with "All" chosen everywhere."""
-    return re.sub(r'"\$\w+"', '".*"', expr.replace("$__rate_interval", window))
+def filled_in(expr: str, window: str, chosen: dict[str, str] | None = None) -> str:
+    """Return ``expr`` as Grafana sends it: with these values chosen, and "All" for every other variable."""
+
+    def value(match: re.Match[str]) -> str:
+        label, name, or_empty = match.groups()
+        everything = ".+" if name in {"job", "instance"} else ".*"
+        return f'{label}=~"{(chosen or {}).get(name, everything)}{or_empty}"'
+
+    return VARIABLE.sub(value, expr.replace("$__rate_interval", window))

@@ -74,16 +74,18 @@ def idle_resident_step(timestamp: float) -> StepStats:
 
 
 @contextmanager
-def stepping(stats_dir: Path, identity: EngineIdentity, interval: float = 0.02) -> Iterator[None]:
-    """Publish a busy step every ``interval`` seconds from a thread, for the length of a ``with`` block."""
+def stepping(
+    stats_dir: Path, identity: EngineIdentity, interval: float = 0.02, first: int = 1
+) -> Iterator[None]:
+    """Publish a busy step every ``interval`` seconds from a thread, from the ``first`` on, while a ``with`` block lasts."""
     stop = threading.Event()
 
     def loop() -> None:
         with Recorder(stats_dir, identity) as recorder:
-            n = 0
+            n = first
             while not stop.wait(interval):
-                n += 1
                 recorder.publish(busy_step(n, time.time()))
+                n += 1
 
     thread = threading.Thread(target=loop, name="fake-engine")
     thread.start()

@@ -4,11 +4,28 @@ from typing import Any
 
 import pytest
 
-from hisparse_dashboards import layout, overview
-from hisparse_dashboards.config import DEFAULT
+from hisparse_dashboards import generate, layout
+
+BOARDS = {board.uid: layout.as_json(board) for board in generate.every_dashboard()}
 
 
-@pytest.fixture(scope="session")
-def board() -> dict[str, Any]:
-    """The Overview as a Grafana would load it."""
-    return layout.as_json(overview.build(DEFAULT))
+@pytest.fixture(params=BOARDS.values(), ids=BOARDS)
+def board(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Each dashboard in turn, as a Grafana would load it."""
+    found: dict[str, Any] = request.param
+    return found
+
+
+@pytest.fixture
+def overview() -> dict[str, Any]:
+    return BOARDS["hisparse-overview"]
+
+
+@pytest.fixture
+def engine() -> dict[str, Any]:
+    return BOARDS["hisparse-engine"]
+
+
+@pytest.fixture
+def sidecar() -> dict[str, Any]:
+    return BOARDS["hisparse-sidecar"]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hisparse_dashboards import generate
+from hisparse_dashboards import generate, view
 from hisparse_dashboards.__main__ import main
-from hisparse_dashboards.layout import Row, finish
+from hisparse_dashboards.config import DEFAULT
+from hisparse_dashboards.layout import Page, Row, finish
 from hisparse_dashboards.panels import Line, figure
 
 ROOT = Path(__file__).parents[3]
@@ -89,4 +90,7 @@ def test_two_panels_with_one_id_are_refused() -> None:
         return {"twin": figure("T", "d", "short", [Line("up", "u")])}
 
     with pytest.raises(ValueError, match="same id"):
-        finish("u", "t", "d", [Row("a", "A", 4, same()), Row("b", "B", 4, same())])  # type: ignore[arg-type]
+        finish(
+            Page("u", "t", "d", view.fleet(DEFAULT), "up"),
+            [Row("a", "A", 4, same()), Row("b", "B", 4, same())],
+        )  # type: ignore[arg-type]

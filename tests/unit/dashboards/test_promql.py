@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import pytest
 
-from hisparse_dashboards import queries, vocabulary
-from hisparse_dashboards.queries import DASHBOARD, Scope
+from hisparse_dashboards import queries, view, vocabulary
+from hisparse_dashboards.config import DEFAULT
+from hisparse_dashboards.queries import Scope
 from hisparse_metrics import catalogue as m
 from hisparse_metrics.metric import Metric
 
+DASHBOARD = view.ranks(DEFAULT).exported
 ALL_VARIABLES = ", ".join(f'{label}=~"${label}"' for label in queries.IDENTITY)
 
 
 def test_dashboard_scope_selects_what_the_variables_choose() -> None:
     assert DASHBOARD.gauge(m.HOST_TOKENS) == f"hisparse_host_tokens{{{ALL_VARIABLES}}}"
+    recorded = view.ranks(DEFAULT).recorded.recorded("hisparse:a:b")
+    assert recorded == f'hisparse:a:b{{engine=~"$engine", {ALL_VARIABLES}}}'
     assert DASHBOARD.builtin("up") == 'up{job=~"$job", instance=~"$instance"}'
 
 
@@ -32,6 +36,14 @@ def test_quantile_reads_the_buckets_of_all_ranks() -> None:
     assert Scope((), "1m").quantile(0.95, m.DECODE_STEP_SECONDS) == (
         "histogram_quantile(0.95, sum by (le) (rate(hisparse_decode_step_seconds_bucket[1m])))"
     )
+
+
+def test_a_histogram_gives_buckets_and_time() -> None:
+    scope = Scope((), "1m")
+    assert (
+        scope.buckets(m.DECODE_STEP_SECONDS) == "sum by (le) (rate(hisparse_decode_step_seconds_bucket[1m]))"
+    )
+    assert scope.seconds_per_second(m.DECODE_STEP_SECONDS) == "rate(hisparse_decode_step_seconds_sum[1m])"
 
 
 def test_identity_is_what_prometheus_adds_and_what_the_engine_says() -> None:
