@@ -432,7 +432,9 @@ def test_the_readmes_table_is_what_values_yaml_says() -> None:
 
 def test_the_readme_shows_each_example() -> None:
     readme = (CHART / "README.md").read_text()
-    assert sorted(re.findall(r"\(examples/([\w-]+)\.yaml\)", readme)) == sorted(path.stem for path in EXAMPLES)
+    assert sorted(re.findall(r"\(examples/([\w-]+)\.yaml\)", readme)) == sorted(
+        path.stem for path in EXAMPLES
+    )
 
 
 def test_the_readmes_pod_without_helm_is_what_the_template_makes() -> None:
