@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hisparse_engine.commands.options import engine_options, split_settings
+from hisparse_engine.commands.web_options import web_options
+
+if TYPE_CHECKING:
+    from hisparse_metrics.web.options import WebOptions
 
 # A small model leaves little to share out among threads, and lines should come often enough to watch.
 _DEFAULTS = {"decode_log_interval": 10, "prefill_chunk_size": 256, "threads": 1, "verify_every": 16}
@@ -22,9 +26,6 @@ _DEFAULTS = {"decode_log_interval": 10, "prefill_chunk_size": 256, "threads": 1,
 )
 @click.option(
     "--duration", type=click.FloatRange(min=0), help="Stop after this many seconds.  [default: Ctrl-C]"
-)
-@click.option(
-    "--listen", default="127.0.0.1:9477", show_default=True, help="HOST:PORT of the metrics; port 0: any."
 )
 @click.option(
     "--stats-dir",
@@ -53,11 +54,12 @@ _DEFAULTS = {"decode_log_interval": 10, "prefill_chunk_size": 256, "threads": 1,
     show_default=True,
     help="Longest answer; lengths vary from a quarter of it.",
 )
+@web_options
 @engine_options
 def command(
     model: Path | None,
     duration: float | None,
-    listen: str,
+    web: WebOptions,
     stats_dir: Path | None,
     engine_name: str,
     concurrency: int,
@@ -70,11 +72,12 @@ def command(
     \b
     hisparse demo
     hisparse demo --duration 60 --decode-log-interval 1
-    hisparse demo --host-tokens 8192 --concurrency 12 --listen 127.0.0.1:0
+    hisparse demo --host-tokens 8192 --concurrency 12 --web.listen-address 127.0.0.1:0
+    hisparse demo --web.listen-address 0.0.0.0:9477 --web.config.file web.yaml
     """
     from hisparse_engine.demo.load import Load
     from hisparse_engine.demo.run import DemoOptions, run_demo
 
     load = Load(concurrency, prompt_tokens, max_new_tokens)
     engine_fields, tier_fields = split_settings(settings)
-    run_demo(DemoOptions(model, duration, listen, stats_dir, engine_name, load), engine_fields, tier_fields)
+    run_demo(DemoOptions(model, duration, web, stats_dir, engine_name, load), engine_fields, tier_fields)

@@ -39,5 +39,7 @@ def command(stats_dir: Path | None, retention: float, web: WebOptions) -> None:
     """
     from hisparse_metrics.exporter import serve_pages
     from hisparse_metrics.stats_dir import default_stats_dir
+    from hisparse_metrics.web.arenas import use_one_arena
 
+    use_one_arena()
     serve_pages(stats_dir or default_stats_dir(), web, retention, click.echo)

@@ -26,11 +26,12 @@ from hisparse_engine.tokenizer import Tokenizer
 from hisparse_metrics.collector import PageCollector
 from hisparse_metrics.decode_log import LogFormat
 from hisparse_metrics.decode_logger import DecodeLogger
-from hisparse_metrics.exporter import Exporter, parse_listen
+from hisparse_metrics.exporter import Exporter
 from hisparse_metrics.page_folder import PageFolder
 from hisparse_metrics.recorder import Recorder
 from hisparse_metrics.stats import EngineIdentity
 from hisparse_metrics.stats_dir import default_stats_dir
+from hisparse_metrics.web.options import WebOptions
 
 HOST_SHARE = 0.6
 """The demo's host pool as a share of what all clients could ask for at once, so that it fills and some must wait."""
@@ -42,7 +43,7 @@ class DemoOptions:
 
     model: Path | None
     duration: float | None
-    listen: str
+    web: WebOptions
     stats_dir: Path | None
     engine_name: str
     load: Load
@@ -99,9 +100,8 @@ def _start(
 ) -> tuple[Engine, Clients]:
     """Claim the stats page and the port first: a mistake there should not cost a model load."""
     config = _config(options.load, engine_fields, tier_fields)
-    host, port = parse_listen(options.listen)
     stats_dir = options.stats_dir or default_stats_dir()
-    exporter = resources.enter_context(Exporter(PageCollector(PageFolder(stats_dir)), host, port))
+    exporter = resources.enter_context(Exporter(PageCollector(PageFolder(stats_dir)), web=options.web))
     identity = EngineIdentity(
         engine_name=options.engine_name,
         model_name=options.model.name if options.model else "demo-glm-dsa",
@@ -121,7 +121,7 @@ def _start(
         log_format=LogFormat(config.log_format),
     )
     engine = Engine(model, config, observers=[recorder.publish, logger.maybe_log])
-    _welcome(console, exporter.url, stats_dir, engine)
+    _welcome(console, exporter, stats_dir, engine)
     return engine, Clients(engine, tokenizer, options.load)
 
 
@@ -159,16 +159,17 @@ def _prefill_with_progress(engine: Engine, stop: Stop, console: Console) -> None
             report(sum(r.num_computed for r in admitted), sum(len(r.prompt) for r in admitted))
 
 
-def _welcome(console: Console, url: str, stats_dir: Path, engine: Engine) -> None:
+def _welcome(console: Console, exporter: Exporter, stats_dir: Path, engine: Engine) -> None:
     sizes = engine.sizes
     console.print(f"HiSparse {__version__} · {engine.config.mode} · {engine.config.device}", style="bold")
     console.print(
         f"  device pool {sizes.device_tokens} tokens · host pool {sizes.host_tokens} tokens", end=""
     )
     console.print(f" · hot buffer {sizes.device_buffer_size} · top-k {engine.model.config.index_topk}")
-    console.print(f"  live page [bold]{url}/[/bold]")
-    console.print(f"  metrics   {url}/metrics")
-    console.print(f"  liveness  {url}/healthz")
+    for url in exporter.urls:
+        console.print(f"  live page [bold]{url}/[/bold]")
+    console.print(f"  metrics   {exporter.metrics_url}")
+    console.print(f"  liveness  {exporter.url}/healthz")
     console.print(f"  stats     {stats_dir}")
     console.print(
         "  dashboard import dashboards/generated/hisparse-overview.json into Grafana; Ctrl-C ends the demo"

@@ -133,6 +133,31 @@ def test_a_duration_ends_it(cache: Path, tmp_path: Path) -> None:
     assert "pools empty." in errors.splitlines()[-1]
 
 
+def test_it_serves_as_the_web_flags_say(cache: Path, tmp_path: Path) -> None:
+    config = tmp_path / "web.yaml"
+    config.write_text("http_server_config: {headers: {X-Frame-Options: deny}}\n")
+    flags = (
+        "--web.listen-address",
+        "127.0.0.1:0",
+        "--web.telemetry-path",
+        "/m",
+        "--web.config.file",
+        str(config),
+    )
+    process = start(cache, tmp_path / "stats", *flags)
+    try:
+        seen = "".join(lines_until(process, "metrics "))
+        pages, metrics = re.findall(r"live page (\S+)", seen), re.search(r"metrics +(\S+/m)\n", seen)
+        assert len(pages) == 2, "one for each address"
+        assert metrics
+        with urllib.request.urlopen(metrics[1], timeout=10) as answer:
+            assert answer.headers["X-Frame-Options"] == "deny"
+            assert b"hisparse_engine_up" in answer.read()
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_port_in_use_is_one_line(cache: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

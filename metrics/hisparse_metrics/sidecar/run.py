@@ -20,6 +20,7 @@ from hisparse_metrics.sidecar.config import SidecarConfig, SidecarError
 from hisparse_metrics.sidecar.drain import DrainedPipe
 from hisparse_metrics.sidecar.pump import Pump
 from hisparse_metrics.sidecar.sources import file_patterns, make_sources
+from hisparse_metrics.web.arenas import use_one_arena
 from hisparse_metrics.web.options import WebOptions
 from hisparse_metrics.web.served import Served
 
@@ -57,6 +58,7 @@ def run_sidecar(
     Raises :class:`SidecarError` or ``ExporterError`` for what a person can mend. For the main thread of a process.
     """
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    use_one_arena()
     follower = open_follower(config, tee=tee)
     collector = make_collector(config)
     pump = Pump(follower, collector, patterns=file_patterns(config), stale_after=config.stale_after)
