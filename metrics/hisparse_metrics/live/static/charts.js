@@ -68,7 +68,7 @@ class Chart {
       width: line.dashed ? 1.5 : 2,
       dash: line.dashed ? [8, 6] : undefined,
       fill: line.dashed || lines.length > 1 ? undefined : shade(line.color, 0.1),
-      points: { show: (u, index) => alone(u, index), size: 5, fill: line.color },
+      points: { size: 5, fill: line.color, filter: (u, index, show) => (show ? null : alone(u.data[index])) },
     }));
     const around = store.coarse ? lines.flatMap(() => [bare(), bare()]) : [];
     const bands = store.coarse
@@ -115,7 +115,7 @@ class Chart {
   #limits(u) {
     for (const limit of this.panel.thresholds) {
       if (limit.from === null) continue;
-      const y = u.valToPos(limit.from, "y", true);
+      const y = Math.round(u.valToPos(limit.from, "y", true));
       const color = limit.color || this.panel.thresholds.find((t) => t.from === null)?.color || css("--quiet");
       this.#rule(u, [u.bbox.left, y, u.bbox.left + u.bbox.width, y], color, onAxis(limit.from, this.panel.unit));
     }
@@ -127,7 +127,7 @@ class Chart {
     let free = -Infinity;
     for (const event of this.store.events) {
       if (event.time < from || event.time > to) continue;
-      const x = u.valToPos(event.time, "x", true);
+      const x = Math.round(u.valToPos(event.time, "x", true));
       if (x < free) continue;
       free = x + 62 * devicePixelRatio;
       this.#rule(u, [x, u.bbox.top, x, u.bbox.top + u.bbox.height], css("--text"), MARKS[event.kind] ?? event.kind);
@@ -140,7 +140,7 @@ class Chart {
     const dpr = devicePixelRatio;
     ctx.save();
     ctx.setLineDash([5 * dpr, 4 * dpr]);
-    for (const [stroke, width] of [[css("--edge"), 2.5 * dpr], [color, 1.5 * dpr]]) {
+    for (const [stroke, width] of [[css("--edge"), 4 * dpr], [color, 2 * dpr]]) {
       ctx.strokeStyle = stroke;
       ctx.lineWidth = width;
       ctx.beginPath();
@@ -211,10 +211,10 @@ class Chart {
 
 const bare = () => ({ width: 0, points: { show: false } });
 
-// A value between two gaps would not be seen as a line: it gets a point.
-function alone(u, index) {
-  const values = u.data[index];
-  return values.some((value, i) => value !== null && values[i - 1] == null && values[i + 1] == null) ? undefined : false;
+// Values between two gaps would not be seen as a line: they get a point each.
+function alone(values) {
+  const found = [...values.keys()].filter((i) => values[i] !== null && values[i - 1] == null && values[i + 1] == null);
+  return found.length ? found : null;
 }
 
 export class Charts {
