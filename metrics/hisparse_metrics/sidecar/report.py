@@ -1,13 +1,10 @@
-"""A summary as one page of text, and as a picture where matplotlib is installed."""
+"""A summary as one page of text."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from hisparse_metrics import catalogue
-from hisparse_metrics.sidecar.config import SidecarError
 from hisparse_metrics.sidecar.log_clock import show
 from hisparse_metrics.sidecar.plot import draw
 from hisparse_metrics.sidecar.summary import THRESHOLDS, USAGES, Course, Summary
@@ -27,23 +24,6 @@ _EVENTS = {
 def render(summary: Summary, name: str) -> str:
     """Return the page."""
     return "\n".join([*_head(summary, name), *_usages(summary), *_events(summary), *_plots(summary)]) + "\n"
-
-
-def save_picture(summary: Summary, name: str, path: Path) -> None:
-    """Write the usages over time as a PNG; :class:`SidecarError` says what is missing."""
-    try:
-        figure = importlib.import_module("matplotlib.figure").Figure(figsize=(10, 4), layout="constrained")
-    except ModuleNotFoundError:
-        raise SidecarError(
-            "matplotlib is not installed, so there is no picture; run: pip install matplotlib"
-        ) from None
-    axes = figure.subplots()
-    for key, course in summary.courses.items():
-        hours = [(time - summary.first) / 3600 for time in course.times]
-        axes.plot(hours, course.values, ".", markersize=2, label=USAGES[key])
-    axes.set(title=name, xlabel=f"hours since {show(summary.first)}", ylabel="usage", ylim=(0, 1.02))
-    axes.legend()
-    figure.savefig(path, format="png", dpi=120)
 
 
 def _head(summary: Summary, name: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from hisparse_metrics.sglang import Event, LogParser, Record, Value
+from hisparse_metrics.sglang import Event, EventKind, LogParser, Record, Value
 from hisparse_metrics.sidecar.log_state import LogState
 from hisparse_metrics.sidecar.ranks import RankKey
 from hisparse_metrics.sidecar.replay import timed
@@ -51,11 +51,12 @@ class Course:
 
 @dataclass(slots=True)
 class Summary:
-    """A whole log. ``log`` has its counters and ranks."""
+    """A whole log. ``log`` has its counters and ranks, ``events`` the time of every line of a kind."""
 
     log: LogState = field(default_factory=LogState)
     courses: dict[str, Course] = field(default_factory=dict)
     records: Counter[str] = field(default_factory=Counter)
+    events: dict[EventKind, array[float]] = field(default_factory=dict)
     first: float = 0.0
     last: float = 0.0
 
@@ -68,7 +69,9 @@ class Summary:
         self.first = self.first or time
         self.last = time
         self.log.take(item, time)
-        if isinstance(item, Record):
+        if isinstance(item, Event):
+            self.events.setdefault(item.kind, array("d")).append(time)
+        else:
             self.records[str(item.values.get("phase"))] += 1
             if item.values.get("phase") == "decode":
                 self._add_usages(RankKey.of(item.values, item.origin), item.values, time)

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from hisparse_metrics.sglang import EventKind
 from hisparse_metrics.sidecar.config import SidecarError
+from hisparse_metrics.sidecar.log_clock import show
+from hisparse_metrics.sidecar.picture import COLUMNS as COLUMNS_OF_PICTURE
+from hisparse_metrics.sidecar.picture import buckets, save_picture
 from hisparse_metrics.sidecar.plot import COLUMNS, ROWS, draw, highest
-from hisparse_metrics.sidecar.report import render, save_picture
-from hisparse_metrics.sidecar.summary import Summary, summarise
+from hisparse_metrics.sidecar.ranks import RankKey
+from hisparse_metrics.sidecar.report import render
+from hisparse_metrics.sidecar.summary import Course, Summary, summarise
 from tests.unit.sidecar.support import ACCESS, CRASH, NO_HOST, RETRACT, decode, prefill
 
 
@@ -71,13 +79,61 @@ def test_a_plot_of_one_moment_has_one_column() -> None:
     assert sum(line.count("#") for line in draw([5.0], [1.0])) == ROWS
 
 
-@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is not None, reason="matplotlib is installed")
-def test_without_matplotlib_a_picture_says_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(SidecarError, match="pip install matplotlib"):
+def test_a_course_is_drawn_with_its_extremes_and_its_gaps() -> None:
+    course = Course()
+    for time in range(10_000):
+        course.add(RankKey(), float(time), 0.9 if time == 777 else 0.1 if time == 5000 else 0.5)
+    course.add(RankKey(), 20_000.0, 0.7)
+    first, last = buckets(course, 0.0, 20_000.0)
+    assert max(bucket.high for bucket in first) == 0.9
+    assert min(bucket.low for bucket in first) == 0.1
+    assert [(bucket.low, bucket.high) for bucket in last] == [(0.7, 0.7)]
+    assert len(first) <= COLUMNS_OF_PICTURE
+
+
+def test_the_time_of_each_event_is_kept() -> None:
+    [retraction] = DAY.events[EventKind.RETRACTION]
+    assert show(retraction) == "2026-04-08 14:10:00"
+
+
+def test_without_matplotlib_a_picture_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SidecarError, match=r"pip install 'hisparse\[report\]'"):
         save_picture(DAY, "x.log", tmp_path / "x.png")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed")
-def test_a_picture_is_a_png(tmp_path: Path) -> None:
-    save_picture(DAY, "x.log", tmp_path / "x.png")
+needs_matplotlib = pytest.mark.skipif(
+    importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed"
+)
+
+
+def colours(png: Path) -> set[str]:
+    """Return the colours that a good part of the picture has."""
+    pixels = importlib.import_module("matplotlib.image").imread(str(png))[:, :, :3]
+    counts = Counter(map(tuple, (pixels.reshape(-1, 3) * 255).round().astype(int).tolist()))
+    return {"#{:02X}{:02X}{:02X}".format(*colour) for colour, count in counts.items() if count > 20}
+
+
+@needs_matplotlib
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        (DAY, {"#E69F00", "#0072B2"}),
+        (summary_of(decode(clock="14:00:00")), {"#E69F00", "#0072B2"}),
+        (summary_of("nothing"), set()),
+        (summary_of(RETRACT, CRASH), set()),
+    ],
+    ids=["day", "one record", "nothing", "only events"],
+)
+def test_a_picture_is_a_png_with_both_usages(tmp_path: Path, log: Summary, expected: set[str]) -> None:
+    save_picture(log, "x.log", tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    assert {"#E69F00", "#0072B2"} & colours(tmp_path / "x.png") == expected
+
+
+@needs_matplotlib
+def test_a_picture_that_cannot_be_written_is_a_mistake_that_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(SidecarError, match=r"cannot write .*none/x\.png: No such file"):
+        save_picture(DAY, "x.log", tmp_path / "none/x.png")
