@@ -100,6 +100,12 @@ def test_every_way_to_leave_restores_the_terminal(
         assert "Traceback" not in terminal.text
 
 
+def test_a_lost_connection_ends_it(stats: Path) -> None:
+    with in_terminal(*TOP, "--stats-dir", str(stats)) as terminal:
+        terminal.until("test: ● up")
+        assert terminal.hang_up() == 129
+
+
 def test_a_defect_of_ours_restores_the_terminal_before_it_is_shown(stats: Path) -> None:
     broken = (
         "import sys; from hisparse_metrics.top import app\n"
@@ -166,7 +172,10 @@ def test_pause_holds_the_screen_and_not_the_reading(stats: Path) -> None:
         with exporter_of(stats) as exporter:  # time passes: two scrapes, an interval apart
             done = once(exporter.url)
         assert host_tokens(done.stdout) > held
-        assert host_tokens(terminal.until("PAUSED")) == held
+        terminal.type(b"?")
+        terminal.until("hisparse top: help")
+        terminal.type(b"?")
+        assert host_tokens(terminal.until("PAUSED")) == held, "drawn anew, from what was"
         terminal.type(b"p")
         terminal.until(lambda text: "PAUSED" not in text and host_tokens(text) > held)
 
@@ -216,26 +225,25 @@ def test_a_source_that_hangs_does_not_hold_the_keys() -> None:
 
 
 def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again(stats: Path) -> None:
-    bash = shutil.which("bash")
-    if bash is None:
-        pytest.skip("bash is not on PATH: no shell with job control")
-    with in_terminal(
-        bash, "--norc", "--noprofile", "-i", columns=100, PS1="ready> ", PYTHONPATH=":".join(sys.path)
-    ) as shell:
+    dash = shutil.which("dash")
+    if dash is None:
+        pytest.skip("dash is not on PATH: no shell with job control that leaves a terminal's settings alone")
+    environment = {"PS1": "ready> ", "PYTHONPATH": ":".join(sys.path)}
+    with in_terminal(dash, "-im", columns=100, **environment) as shell:
         shell.until("ready>")
-        program = f"{sys.executable} -m hisparse_engine top --interval 0.2 --stats-dir {stats}"
-        shell.type(f"{program}\n".encode())
+        shell.type(f"{sys.executable} -m hisparse_engine top --interval 0.2 --stats-dir {stats}\n".encode())
         shell.until("test: ● up")
         shell.type(b"\x1a")
         shell.until("Stopped")
-        assert shell.raw.rfind(b"\x1b[?1049l") > shell.raw.rfind(b"\x1b[?1049h")
+        shell.assert_restored()
         entered = shell.raw.count(b"\x1b[?1049h")
         shell.type(b"fg\n")
         shell.until("test: ● up", lambda _: shell.raw.count(b"\x1b[?1049h") > entered)
         shell.type(b"q")
         shell.until(lambda _: shell.raw.rfind(b"\x1b[?1049l") > shell.raw.rfind(b"\x1b[?1049h"))
         shell.type(b"exit\n")
-        shell.ended()
+        assert shell.ended() == 0
+        shell.assert_restored()
 
 
 def once(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -88,12 +88,19 @@ class PseudoTerminal:
         assert self.raw.rfind(_LEAVE_SCREEN) > self.raw.rfind(_ENTER_SCREEN) >= 0
         assert self.raw.rfind(_SHOW_CURSOR) > self.raw.rfind(_HIDE_CURSOR) >= 0
 
+    def hang_up(self) -> int:
+        """Close the terminal as a lost connection does; return the program's exit code."""
+        os.close(self._master)
+        self._master = -1
+        return self.process.wait(PATIENCE_S)
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
         os.close(self.slave)
-        os.close(self._master)
+        if self._master >= 0:
+            os.close(self._master)
 
     def _read(self, seconds: float) -> bool:
         ready, _, _ = select.select([self._master], [], [], seconds)

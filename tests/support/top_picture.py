@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, Group
-from rich.terminal_theme import MONOKAI, TerminalTheme
+from rich.terminal_theme import MONOKAI
 
 from hisparse_metrics.top.board import Board
 from hisparse_metrics.top.choose import choose_source
@@ -23,17 +23,16 @@ from hisparse_metrics.top.look import Look
 from hisparse_metrics.top.view import Snapshot
 from hisparse_metrics.top.vocabulary import load_vocabulary
 
-LIGHT = TerminalTheme((255, 255, 255), (30, 30, 30), [(0, 0, 0)] * 8)
 # No fonts from elsewhere: whoever looks at the file has a monospaced one.
 PLAIN_FORMAT = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 
 
-def svg_of(snapshot: Snapshot, width: int, height: int, terminal: TerminalTheme = MONOKAI) -> str:
+def svg_of(snapshot: Snapshot, width: int, height: int) -> str:
     console = Console(
         record=True, width=width, height=height, force_terminal=True, color_system="truecolor", file=io.StringIO()
     )  # fmt: skip
     console.print(Group(*screen(snapshot, Look(), width, height, Theme(load_vocabulary()))))
-    return console.export_svg(title="hisparse top", theme=terminal, code_format=PLAIN_FORMAT)
+    return console.export_svg(title="hisparse top", theme=MONOKAI, code_format=PLAIN_FORMAT)
 
 
 def watched(source_name: str, seconds: float) -> Snapshot:
@@ -48,10 +47,8 @@ def watched(source_name: str, seconds: float) -> Snapshot:
     return board.snapshot(reading.time, reading.moment)
 
 
-def main(source: str, file: str, seconds: str = "60", width: str = "120", height: str = "32") -> None:
-    snapshot = watched(source, float(seconds))
-    for path, terminal in ((Path(file), MONOKAI), (Path(file).with_suffix(".light.svg"), LIGHT)):
-        path.write_text(svg_of(snapshot, int(width), int(height), terminal))
+def main(source: str, file: str, seconds: str = "58", width: str = "110", height: str = "28") -> None:
+    Path(file).write_text(svg_of(watched(source, float(seconds)), int(width), int(height)))
 
 
 if __name__ == "__main__":

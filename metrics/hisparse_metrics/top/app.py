@@ -49,12 +49,16 @@ class App:
         with suppress(OSError):
             self._live.stop()
 
-    def draw(self) -> None:
-        """Draw a frame in the size that the terminal has now."""
+    def draw(self) -> bool:
+        """Draw a frame in the size that the terminal has now; false when the terminal has gone."""
         width, height = size_of(self._console.file.fileno())
         self._console.size = (width, height)
         lines = screen(self._snapshot(), self._look, width, height, self._theme)
-        self._live.update(Group(*lines), refresh=True)
+        try:
+            self._live.update(Group(*lines), refresh=True)
+        except OSError:
+            return False
+        return True
 
     def press(self, key: Key) -> None:
         """Do what a key asks for."""
@@ -81,7 +85,7 @@ class App:
 def run(source: Source, interval: float, order: Order, vocabulary: Vocabulary) -> int:
     """Show ``source`` on standard output until the user leaves; return the process' exit code."""
     board = Board(source.about, interval, vocabulary)
-    app = App(board, vocabulary, order, Console(highlight=False))
+    app = App(board, vocabulary, order, Console(highlight=False, force_terminal=True))
     with ExitStack() as undo:
         terminal = undo.enter_context(open_terminal(undo.enter_context(open_keyboard())))
         poller = Poller(source, interval, terminal.wake)
@@ -89,8 +93,7 @@ def run(source: Source, interval: float, order: Order, vocabulary: Vocabulary) -
         undo.callback(app.close)
         app.open()
         poller.start()
-        app.draw()
-        while True:
+        while app.draw():
             events = terminal.wait(interval)
             if stop := next((number for number in events.signals if number in STOP_SIGNALS), None):
                 return _SIGNALLED + stop
@@ -103,7 +106,7 @@ def run(source: Source, interval: float, order: Order, vocabulary: Vocabulary) -
                 terminal.suspend()
                 app.open()
             _take(poller, board)
-            app.draw()
+        return _SIGNALLED + signal.SIGHUP
 
 
 def glyphs_for(encoding: str, term: str) -> Glyphs:

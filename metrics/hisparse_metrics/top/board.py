@@ -7,7 +7,7 @@ from dataclasses import replace
 from hisparse_metrics import catalogue as m
 from hisparse_metrics.top.history import CurvePoint, RankHistory
 from hisparse_metrics.top.names import short_names
-from hisparse_metrics.top.reading import Engine, RankKey, RankSample, Reading
+from hisparse_metrics.top.reading import Engine, RankKey, RankSample, Reading, printable
 from hisparse_metrics.top.state import State, state_of
 from hisparse_metrics.top.totals import total
 from hisparse_metrics.top.view import RankView, Snapshot
@@ -18,7 +18,7 @@ class Board:
     """Take every reading or failure; :meth:`snapshot` tells what is known then. Ranks that vanish are forgotten."""
 
     def __init__(self, about: str, interval: float, vocabulary: Vocabulary) -> None:
-        self._about, self._interval, self._vocabulary = about, interval, vocabulary
+        self._about, self._interval, self._vocabulary = printable(about), interval, vocabulary
         self._histories: dict[RankKey, RankHistory] = {}
         self._ranks: tuple[RankView, ...] = ()
         self._last: Reading | None = None
@@ -48,7 +48,7 @@ class Board:
             interval=self._interval,
             ranks=ranks,
             totals=total(ranks),
-            note=self._last.note if self._last else "",
+            note=printable(self._last.note) if self._last else "",
             trouble=self._trouble,
             read_ago=max(moment - self._last.moment, 0.0) if self._last else None,
         )
@@ -139,4 +139,4 @@ def _about(sample: RankSample) -> str:
     what = [sample.key.model_name, *known] if sample.engine is Engine.HISPARSE else [
         sample.key.model_name, sample.engine.value, sample.key.source,
     ]  # fmt: skip
-    return " · ".join(filter(None, what))
+    return printable(" · ".join(filter(None, what)))

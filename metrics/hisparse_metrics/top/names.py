@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import PurePath
 
-from hisparse_metrics.top.reading import RankKey
+from hisparse_metrics.top.reading import RankKey, printable
 
 _PARTS = (("dp", "dp_rank"), ("pp", "pp_rank"), ("tp", "tp_rank"), ("ep", "ep_rank"))
 
@@ -25,7 +25,7 @@ def _name(key: RankKey, others: list[RankKey]) -> str:
         parts.append(PurePath(key.source).stem or key.source)
     if _differs("model_name", others):
         parts.append(key.model_name)
-    return " ".join((key.engine_name or "engine", *filter(None, parts)))
+    return printable(" ".join((key.engine_name or "engine", *filter(None, parts))))
 
 
 def _differs(label: str, keys: list[RankKey]) -> bool:

@@ -75,7 +75,11 @@ def _note(found: PageSet, path: Path) -> str:
     if unreadable:
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(unreadable.items()))
         return f"stats pages left out: {reasons}"
-    return "" if found.pages else f"no engine publishes in {path} yet"
+    return (
+        ""
+        if found.pages
+        else f"no engine publishes in {path}; give an address or --stats-dir to look elsewhere"
+    )
 
 
 _EXPECTED = ("superseded", "expired")

@@ -10,12 +10,20 @@ from typing import NamedTuple, Protocol
 from hisparse_metrics.metric import Metric
 
 
+def printable(text: str) -> str:
+    """Return ``text`` without what a terminal would obey: sources are not always friends."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 class TopError(Exception):
     """What was asked for cannot be shown; the message names the input, the reason and the remedy."""
 
 
 class ReadError(Exception):
     """A source could not be read this time; the message names it and the reason. The next read may succeed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class Engine(StrEnum):

@@ -138,7 +138,7 @@ def _signals_to(descriptor: int) -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _ignore(_signal: int, _frame: FrameType | None) -> None:

@@ -45,7 +45,9 @@ def parse_address(text: str, password_file: Path | None = None) -> Address:
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     netloc = host if port is None else f"{host}:{port}"
-    url = urlunsplit((parts.scheme, netloc, parts.path.rstrip("/") or "/metrics", parts.query, ""))
+    url = urlunsplit(
+        (parts.scheme, netloc, parts.path if parts.path.strip("/") else "/metrics", parts.query, "")
+    )
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if password_file is None:
         return Address(url, user, password)

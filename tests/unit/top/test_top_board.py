@@ -9,7 +9,7 @@ import pytest
 from hisparse_metrics import catalogue as m
 from hisparse_metrics.top.names import short_names
 from hisparse_metrics.top.order import Order, arranged
-from hisparse_metrics.top.reading import Engine, RankKey
+from hisparse_metrics.top.reading import Engine, RankKey, ReadError
 from hisparse_metrics.top.state import State
 from tests.unit.top.support import (
     BUSY,
@@ -169,6 +169,17 @@ def test_every_order() -> None:
         seen.add(order)
         order = order.next
     assert (seen, order) == (set(Order), Order.FULL)
+
+
+def test_nothing_that_a_source_says_is_obeyed_by_the_terminal() -> None:
+    evil = "x\x1b]0;owned\x07\n\u202e"
+    taken = board()
+    key = KEY._replace(engine_name=evil, model_name=evil)
+    taken.take(reading(0, sample(key=key, info={"version": evil}), note=evil))
+    taken.fail(str(ReadError(evil)))
+    frame = snapshot_of(taken, 0)
+    said = [frame.ranks[0].name, frame.ranks[0].about, frame.note, frame.trouble]
+    assert all(text.isprintable() and "owned" in text for text in said)
 
 
 def test_names_say_what_differs() -> None:

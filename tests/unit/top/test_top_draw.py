@@ -141,6 +141,13 @@ def test_charts_stand_on_their_lowest_line() -> None:
     assert [line.plain for line in chart([0.0, 0.5, 0.75, 1.0], 2, 1.0, "host", THEME)] == ["  ▄█", "▁███"]
 
 
+def test_only_the_tip_of_a_bad_column_is_in_the_colour_of_its_level() -> None:
+    lines = chart([0.5, 0.95], 4, 1.0, "host", THEME, "host-usage")
+    styles = [[str(span.style) for span in line.spans if line.plain[span.start] != " "] for line in lines]
+    host, critical = VOCABULARY.colors["host"], VOCABULARY.colors["critical"]
+    assert styles == [[critical], [host], [host, host], [host, host]]
+
+
 def points(*moments: float) -> tuple[CurvePoint, ...]:
     return tuple(CurvePoint(moment, None, moment, None, None) for moment in moments)
 

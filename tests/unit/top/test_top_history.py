@@ -68,7 +68,7 @@ def test_memory_is_bounded_however_often_it_is_fed() -> None:
         ([0.2 + 0.01 * t for t in range(30)], 0.01),
         ([0.5] * 30, None),
         ([0.9 - 0.01 * t for t in range(30)], None),
-        ([0.2 + 0.01 * t for t in range(60)] + [0.3] * 20, None),
+        ([0.2 + 0.01 * t for t in range(50)] + [0.7 - 0.005 * t for t in range(20)], None),
         ([0.2 + 0.01 * t for t in range(8)], None),
     ],
     ids=["rising", "flat", "falling", "just fell", "too short"],

@@ -61,6 +61,7 @@ def source_of(url: str, timeout: float = 5.0) -> UrlSource:
         ("gpu-7:9477", Address("http://gpu-7:9477/metrics")),
         ("http://gpu-7:9477/", Address("http://gpu-7:9477/metrics")),
         ("https://gpu-7/own/path?x=1", Address("https://gpu-7/own/path?x=1")),
+        ("http://gpu-7:8000/metrics/", Address("http://gpu-7:8000/metrics/")),
         ("[::1]:9477", Address("http://[::1]:9477/metrics")),
         ("http://ops:s%40crt@gpu-7:9477", Address("http://gpu-7:9477/metrics", "ops", "s@crt")),
     ],

@@ -34,31 +34,27 @@ def sparkline(values: Sequence[float | None], top: float | None, color: str, the
 def chart(
     values: Sequence[float | None], rows: int, top: float | None, color: str, theme: Theme, panel: str = ""
 ) -> list[Text]:
-    """Draw columns over ``rows`` lines; where ``panel`` says so, a column is in the colour of its level."""
+    """Draw columns over ``rows`` lines; the tip of a column is in the colour of its level on ``panel``."""
     levels = theme.glyphs.levels
     highest = top or max((value for value in values if value), default=1.0)
-    lines = []
-    for row in reversed(range(rows)):
-        line = Text(no_wrap=True)
-        for value in values:
-            line.append(*_cell(value, highest, row, rows, levels, _style(value, color, theme, panel)))
-        lines.append(line)
+    lines = [Text(no_wrap=True) for _ in range(rows)]
+    for value in values:
+        heights = _heights(value, highest, rows, len(levels))
+        tip = sum(height > 0 for height in heights) - 1
+        for row, height in enumerate(heights):
+            meaning = _tip_color(value, color, theme, panel) if row == tip else color
+            lines[rows - 1 - row].append(levels[height - 1] if height else " ", theme.color(meaning))
     return lines
 
 
-def _cell(
-    value: float | None, highest: float, row: int, rows: int, levels: str, style: str
-) -> tuple[str, str]:
+def _heights(value: float | None, highest: float, rows: int, steps: int) -> list[int]:
+    """Return how high a column stands in each row, lowest first; zero stands one step, so that it is told from a gap."""
     if value is None:
-        return " ", ""
-    height = min(max(value / highest, 0.0), 1.0) * rows * len(levels)
-    filled = min(round(height) - row * len(levels), len(levels))
-    if row == 0:
-        filled = max(filled, 1)  # zero is told from a gap
-    return (levels[filled - 1], style) if filled > 0 else (" ", "")
+        return [0] * rows
+    height = max(round(min(max(value / highest, 0.0), 1.0) * rows * steps), 1)
+    return [min(max(height - row * steps, 0), steps) for row in range(rows)]
 
 
-def _style(value: float | None, color: str, theme: Theme, panel: str) -> str:
+def _tip_color(value: float | None, color: str, theme: Theme, panel: str) -> str:
     severity = theme.vocabulary.severity(panel, value)
-    meaning = color if severity is Severity.FINE else severity.name.lower()
-    return theme.color(meaning)
+    return color if severity is Severity.FINE else severity.name.lower()
