@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import tokenizers
 
 from hisparse_engine.errors import CheckpointError
 
+
+def _byte_level_alphabet() -> dict[str, bytes]:
+    """Return which byte each character of a byte-level vocabulary stands for, in GPT-2's numbering.
+
+    Printable characters of Latin-1 stand for themselves; the other bytes, in order, for those from U+0100 on.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in printable]
+    return {chr(byte): bytes([byte]) for byte in printable} | {
+        chr(0x100 + number): bytes([byte]) for number, byte in enumerate(others)
+    }
+
+
+_BYTE_OF = _byte_level_alphabet()
 _REPLACEMENT = "\ufffd"  # how a decoder shows bytes that are not (yet) a UTF-8 character
 
 
@@ -46,13 +62,35 @@ class Tokenizer:
         """Number of tokens, added ones included."""
         return self._backend.get_vocab_size(with_added_tokens=True)
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a prompt, with the special tokens that the release puts around it."""
-        return self._backend.encode(text).ids
+    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
+        """Token ids of a prompt, with the special tokens that the release puts around it unless told otherwise."""
+        return self._backend.encode(text, add_special_tokens=special_tokens).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ``ids``; special tokens are left out."""
         return self._backend.decode(list(ids), skip_special_tokens=True)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Bytes that one token stands for, which need not be whole characters; none for an id without a token."""
+        token = self._backend.id_to_token(token_id)
+        if token is None:
+            return b""
+        if token_id in self._added:
+            return self._added[token_id].encode()
+        if self._is_byte_level:
+            return bytes(byte for char in token for byte in _BYTE_OF.get(char, char.encode()))
+        if byte := re.fullmatch("<0x([0-9A-F]{2})>", token):
+            return bytes.fromhex(byte[1])
+        return token.replace("\u2581", " ").encode()
+
+    @cached_property
+    def _added(self) -> dict[int, str]:
+        return {id_: token.content for id_, token in self._backend.get_added_tokens_decoder().items()}
+
+    @cached_property
+    def _is_byte_level(self) -> bool:
+        decoder = self._backend.decoder
+        return decoder is not None and b"ByteLevel" in decoder.__getstate__()
 
     def stream(self) -> TextStream:
         """Start the text of one request."""

@@ -23,7 +23,7 @@ from hisparse_engine.errors import ConfigError
 Progress: TypeAlias = Callable[[str, float], None]
 """Called with what is being done and the fraction that is done."""
 
-_FORMAT = 1  # raise when the files change for a reason that the recipe's values do not show
+_FORMAT = 2  # raise when the files change for a reason that the recipe's values do not show
 _MANIFEST = "manifest.json"  # file name → bytes
 
 

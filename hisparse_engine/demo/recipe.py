@@ -15,6 +15,16 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 SEED = 20261122
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TEXT_ID = 0
+ROLES = ("<|system|>", "<|user|>", "<|assistant|>")  # tokens 1, 2, 3
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+<|{{ message.role }}|>
+{{ message.content }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+<|assistant|>
+{% endif -%}
+"""
 
 CONFIG: dict[str, Any] = {
     "architectures": ["GlmMoeDsaForCausalLM"],
@@ -63,7 +73,9 @@ TOKENIZER_CONFIG: dict[str, Any] = {
     "model_max_length": CONFIG["max_position_embeddings"],
     "eos_token": END_OF_TEXT,
     "pad_token": END_OF_TEXT,
+    "additional_special_tokens": list(ROLES),
     "clean_up_tokenization_spaces": False,
+    "chat_template": CHAT_TEMPLATE,
 }
 
 
@@ -78,7 +90,7 @@ def train_tokenizer(text: str) -> str:
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=CONFIG["vocab_size"],
-        special_tokens=[END_OF_TEXT],
+        special_tokens=[END_OF_TEXT, *ROLES],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -97,8 +109,8 @@ def make_weights() -> dict[str, torch.Tensor]:
     # last one's; without it random weights would select at random and nothing would ever be hot.
     common = generator.standard_normal(CONFIG["hidden_size"], dtype=np.float32)
     weights["model.embed_tokens.weight"] += (COMMON_DIRECTION * torch.from_numpy(common)).bfloat16()
-    # No end of text by chance: its logit is 0, and the largest of 4096 is not.
-    weights["lm_head.weight"][END_OF_TEXT_ID] = 0
+    # No end of text and no change of roles by chance: their logits are 0, and the largest of 4096 is not.
+    weights["lm_head.weight"][: 1 + len(ROLES)] = 0
     return weights
 
 
