@@ -6,10 +6,13 @@ python -m tests.support.screenshots [--seconds 120] [FOLDER]
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     with demo() as address, chromium() as browser:
-        wait_for_history(browser, address, options.seconds)
+        wait_for_history(address, options.seconds)
         for name, look in PICTURES.items():
             path = options.folder / f"{name}.png"
             take(browser, address, path, look)
@@ -45,7 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
 @contextmanager
 def demo() -> Iterator[str]:
     """Run ``hisparse demo`` on a free port; yield its address."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as name:
+        folder, log = Path(name) / "stats", Path(name) / "log"
         command = [
             sys.executable,
             "-m",
@@ -56,20 +60,26 @@ def demo() -> Iterator[str]:
             "--stats-dir",
             folder,
         ]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
+        with log.open("w") as output:
+            process = subprocess.Popen(command, stderr=output)
         try:
-            yield next(found[0] for line in process.stderr if (found := re.search(r"http://[\d.:]+", line)))
+            while not (found := re.search(r"http://[\d.:]+(?=/)", log.read_text())):
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.2)
+            yield found[0]
         finally:
             process.terminate()
-            process.communicate(timeout=60)
+            process.wait(timeout=60)
 
 
-def wait_for_history(browser: Browser, address: str, seconds: float) -> None:
+def wait_for_history(address: str, seconds: float) -> None:
     """Wait until there are so many seconds to draw."""
-    enough = "(seconds) => fetch('api/v1/history').then((r) => r.json()).then((a) => a.time - a.rows.time[0] >= seconds)"
-    with opened(browser, address) as watched:
-        watched.page.wait_for_function(enough, arg=seconds, polling=1000, timeout=1000 * (seconds + 120))
+    while True:
+        with urllib.request.urlopen(f"{address}/api/v1/history", timeout=10) as response:
+            answer = json.load(response)
+        if answer["rows"]["time"] and answer["time"] - answer["rows"]["time"][0] >= seconds:
+            return
+        time.sleep(1)
 
 
 def take(browser: Browser, address: str, path: Path, look: dict[str, object]) -> None:

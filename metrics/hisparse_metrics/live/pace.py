@@ -16,14 +16,19 @@ class Pace:
 
     def __init__(self) -> None:
         self._last_change = self._last_look = -QUIET_AFTER
+        self._rests = False
 
-    def looked(self, time: float) -> None:
-        """Say that somebody looks at the history."""
+    def looked(self, time: float) -> bool:
+        """Say that somebody looks at the history; tell whether that ends a rest."""
         self._last_look = time
+        rested, self._rests = self._rests, False
+        return rested
 
     def delay(self, time: float, cost: float, *, changed: bool) -> float:
         """Return the seconds until the next sample, after one that cost ``cost`` seconds of CPU."""
         if changed:
             self._last_change = time
         quiet = time - max(self._last_change, self._last_look) >= QUIET_AFTER
-        return min(max(QUIET_SECONDS if quiet else SECOND, cost / MAX_SHARE), MAX_DELAY)
+        affordable = cost / MAX_SHARE
+        self._rests = quiet and affordable < QUIET_SECONDS
+        return min(max(QUIET_SECONDS if quiet else SECOND, affordable), MAX_DELAY)

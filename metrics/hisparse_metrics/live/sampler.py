@@ -79,7 +79,7 @@ class Sampler:
         self._clock_changes = 0
         self._failure = ""
         self._bell = threading.Event()
-        self._stopping = False
+        self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         now = steady()
         self.latest = Latest(0, now, wall() - now, self._epoch())
@@ -91,16 +91,14 @@ class Sampler:
 
     def close(self) -> None:
         """End the thread. Safe to call when it was never started."""
-        self._stopping = True
+        self._stop.set()
         self._bell.set()
         if self._thread is not None:
             self._thread.join()
 
     def looked(self) -> None:
         """Say that somebody looks: sampling no longer takes it easy."""
-        now = self._steady()
-        self._pace.looked(now)
-        if self._due is not None and self._due - now > SECOND:
+        if self._pace.looked(self._steady()):
             self._bell.set()
 
     def turn(self) -> float:
@@ -112,15 +110,18 @@ class Sampler:
             self.history.gap()  # the machine slept, or this process was stopped
         changed = self._sample(now)
         delay = self._pace.delay(now, self._cpu() - began, changed=changed)
-        # A beat is kept where it can be: the delay counts from when this sample was due.
+        # A beat is kept where it can be: the delay counts from when this sample was due. After a long wait it begins
+        # anew, for two samples close to each other would make rates of almost nothing.
         now = self._steady()
-        self._due = max(self._due + delay, now)
+        on_beat = self._due + delay
+        self._due = on_beat if on_beat > now + delay / 2 else now + delay
         return self._due - now
 
     def _run(self) -> None:
-        while not self._stopping:
+        while not self._stop.is_set():
             if self._bell.wait(self.turn()):
                 self._bell.clear()
+                self._stop.wait(max(0.0, self.latest.time + SECOND - self._steady()))
                 self._due = self._steady()
 
     def _sample(self, now: float) -> bool:

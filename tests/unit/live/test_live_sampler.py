@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from hisparse_metrics.live import pace as pace_module
 from hisparse_metrics.live.history import ALL
 from hisparse_metrics.live.pace import MAX_DELAY, MAX_SHARE, QUIET_AFTER, QUIET_SECONDS, Pace
 from hisparse_metrics.live.reading import RankReading
@@ -123,19 +124,35 @@ def test_sampling_takes_it_easy_while_nothing_changes_and_nobody_looks() -> None
     assert pace.delay(3 * QUIET_AFTER + 5, 0.0, changed=True) == 1.0
 
 
-def test_somebody_who_looks_wakes_a_sampler_that_takes_it_easy() -> None:
+def test_looking_does_not_hurry_a_sampler_that_can_afford_no_more() -> None:
+    pace = Pace()
+    pace.delay(QUIET_AFTER, 1.0, changed=False)
+    assert not pace.looked(QUIET_AFTER)
+    pace.delay(3 * QUIET_AFTER, 0.0, changed=False)
+    assert pace.looked(3 * QUIET_AFTER)
+    assert not pace.looked(3 * QUIET_AFTER), "once is enough"
+
+
+def test_two_samples_are_never_close_to_each_other() -> None:
+    machine = Machine()
+    machine.turn(reading())
+    for late in (1.6, 3.0, 100.0):
+        assert machine.turn(reading(), seconds=late) >= 0.5
+
+
+def test_somebody_who_looks_wakes_a_sampler_that_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace_module, "QUIET_SECONDS", 3600.0)
+    monkeypatch.setattr(pace_module, "MAX_DELAY", 3600.0)
     sampled = threading.Semaphore(0)
 
     def read() -> Sequence[RankReading]:
         sampled.release()
         return ()
 
-    sampler = Sampler(read, cpu=iter([0.0, 1e6] * 3).__next__)  # the first sample costs so much that it rests
+    sampler = Sampler(read)
     sampler.start()
     try:
         assert sampled.acquire(timeout=30)
-        while sampler._due is None or sampler.latest.number < 1:
-            threading.Event().wait(0.001)
         while not sampled.acquire(timeout=0.05):
             sampler.looked()
     finally:

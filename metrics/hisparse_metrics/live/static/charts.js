@@ -95,7 +95,7 @@ class Chart {
     const bytes = this.panel.unit === "binBps" ? { incrs: KIBI } : {};
     const look = { stroke: css("--quiet"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: `12px ${css("--font")}` };
     return [
-      { ...look, space: 72, size: 28, values: (u, splits) => splits.map((time) => clock(time, splits.length > 1 && splits[1] - splits[0] < 60)) },
+      { ...look, space: 72, size: 32, gap: 9, values: (u, splits) => splits.map((time) => clock(time, splits.length > 1 && splits[1] - splits[0] < 60)) },
       { ...look, ...bytes, size: (u, words) => 18 + 6.8 * Math.max(4, ...(words ?? []).map((word) => word.length)), space: 36, values: (u, splits) => splits.map((value) => onAxis(value, this.panel.unit)) },
     ];
   }
