@@ -64,7 +64,7 @@ def test_every_container_is_hardened_limited_and_watched(config: dict[str, Any])
 
 def test_ports_are_published_on_loopback_alone(config: dict[str, Any]) -> None:
     published = [port for service in config["services"].values() for port in service.get("ports", [])]
-    assert len(published) == 4
+    assert len(published) == 5
     assert all(re.match(r"127\.0\.0\.1:\d+:\d+", str(port)) for port in published)
 
 

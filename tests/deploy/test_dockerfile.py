@@ -130,7 +130,13 @@ def test_every_requirement_of_an_image_is_locked() -> None:
         if line and not line.startswith("#")
     }
     extras = PROJECT["optional-dependencies"]
-    for requirement in ["hatchling", *PROJECT["dependencies"], *extras["engine"], *extras["web"]]:
+    for requirement in [
+        "hatchling",
+        *PROJECT["dependencies"],
+        *extras["engine"],
+        *extras["serve"],
+        *extras["web"],
+    ]:
         assert re.split(r"[><=\[; ]", requirement)[0].lower() in locked
 
 

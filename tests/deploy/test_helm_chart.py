@@ -233,6 +233,24 @@ def test_our_containers_run_without_root_and_rights(variant: str) -> None:
             assert "livenessProbe" in container
 
 
+@pytest.mark.parametrize("variant", ["engine", "engine-own-model"])
+def test_the_engine_passes_pod_security_restricted(variant: str) -> None:
+    """With what the test above holds for every container: only volumes of the kinds that the level allows."""
+    allowed = {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+    for _, pod in pod_specs(objects_of(variant)):
+        assert all(set(volume) - {"name"} <= allowed for volume in pod["volumes"])
+        assert not [port for c in containers(pod) for port in c["ports"] if "hostPort" in port]
+
+
 def test_the_nodes_file_system_is_only_read_and_only_for_logs() -> None:
     for variant in VARIANTS:
         for name, pod in pod_specs(objects_of(variant)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.support.programs import require_program
 COMPOSE = Path(__file__).parents[2] / "deploy/compose.yaml"
 
 
+@cache
 def resolved(**environment: str) -> dict[str, Any]:
     """Return the whole configuration, with variables, anchors and .env applied; fails with docker-compose's words."""
     done = docker_compose("config", **environment)
