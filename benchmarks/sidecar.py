@@ -1,12 +1,13 @@
 """The sidecar beside Debian's mtail on the same files: lines per second, CPU per line, memory, idle CPU, scrapes.
 
-    python benchmarks/sidecar.py [--lines 1000000] [--soak 10000000] [--idle 30]
+    python benchmarks/sidecar.py [--lines 1000000] [--rounds 3] [--soak 10000000] [--idle 30]
 
-Both are real processes that read the whole file from its beginning; start-up is part of the time. mtail keeps four
-gauges without labels: with the program that one would write first, a pattern a gauge, which survives another order or
+Both are real processes that read the whole file from its beginning; start-up is part of the time. They take turns, so
+that a busy machine slows both; the figures are those of the run with the median time, the ratio is the median of the
+rounds' ratios. The files are in the page cache. mtail keeps four gauges without labels: with the program that one would write first, a pattern a gauge, which survives another order or
 more fields (natural); with the four in one pattern (one_pattern: breaks when a field comes between them); and with one
 that spells out the whole line of one version (anchored: breaks at the next version). The sidecar reads every dialect, keeps ranks apart, counts
-outcomes and serves while it reads. The result goes to results/sidecar.json.
+outcomes and serves while it reads. CRI: the same lines as Kubernetes' container runtime writes them. The result goes to results/sidecar.json.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import gzip
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -86,14 +88,25 @@ def other_line(index: int) -> str:
     )[index % 4]
 
 
-def write_log(path: Path, lines: int, *, decode_every: int, ranks: int = 8) -> None:
+def cri(index: int) -> str:
+    """Return what the container runtime puts before a line."""
+    return f"2026-08-23T10:{index // 60 % 60:02}:{index % 60:02}.{123_456_789 + index}Z stderr F "
+
+
+def write_log(
+    path: Path,
+    lines: int,
+    *,
+    decode_every: int,
+    ranks: int = 8,
+    envelope: Callable[[int], str] = lambda _: "",
+) -> None:
     """Write a log in which each ``decode_every``-th line is a decode line."""
     with path.open("w") as file:
         for index in range(lines):
             is_decode = index % decode_every == 0
-            file.write(
-                (decode_line(index, index // decode_every % ranks) if is_decode else other_line(index)) + "\n"
-            )
+            line = decode_line(index, index // decode_every % ranks) if is_decode else other_line(index)
+            file.write(f"{envelope(index)}{line}\n")
 
 
 # -- processes --------------------------------------------------------------------------------------------------
@@ -198,22 +211,46 @@ def run_mtail(log: Path, lines: int, program: Path) -> dict[str, float]:
 # -- measurements -----------------------------------------------------------------------------------------------
 
 
-def throughput(folder: Path, lines: int) -> dict[str, Any]:
-    """Compare on an all-decode log and on one in which every fifth line is a decode line."""
+LOGS: dict[str, tuple[int, Callable[[int], str]]] = {
+    "all_decode": (1, lambda _: ""),
+    "mixed_20_percent": (5, lambda _: ""),
+    "all_decode_cri": (1, cri),
+    "mixed_20_percent_cri": (5, cri),
+}
+
+
+def throughput(folder: Path, lines: int, rounds: int) -> dict[str, Any]:
+    """Compare on all-decode logs and on logs in which every fifth line is a decode line."""
+    for kind, text in PROGRAMS.items():
+        (folder / f"{kind}.mtail").write_text(text)
     results: dict[str, Any] = {}
-    for name, every in (("all_decode", 1), ("mixed_20_percent", 5)):
+    for name, (every, envelope) in LOGS.items():
         log = folder / f"{name}.log"
-        write_log(log, lines, decode_every=every)
-        results[name] = {
-            "bytes_per_line": round(log.stat().st_size / lines),
-            "sidecar": run_sidecar(log, lines),
-        }
-        for kind, text in PROGRAMS.items():
-            program = folder / f"{kind}.mtail"
-            program.write_text(text)
-            results[name][f"mtail_{kind}"] = run_mtail(log, lines, program)
+        write_log(log, lines, decode_every=every, envelope=envelope)
+        results[name] = {"bytes_per_line": round(log.stat().st_size / lines)} | compared(log, lines, rounds)
+        if not name.endswith("_cri"):  # The anchored program is for bare lines.
+            for kind in ("one_pattern", "anchored"):
+                results[name][f"mtail_{kind}"] = run_mtail(log, lines, folder / f"{kind}.mtail")
+        log.unlink()
         say(name, results[name])
     return results
+
+
+def compared(log: Path, lines: int, rounds: int) -> dict[str, Any]:
+    """Let the sidecar and mtail's natural program take turns."""
+    runs: dict[str, list[dict[str, float]]] = {"sidecar": [], "mtail_natural": []}
+    for _ in range(rounds):
+        runs["sidecar"].append(run_sidecar(log, lines))
+        runs["mtail_natural"].append(run_mtail(log, lines, log.parent / "natural.mtail"))
+    ratios = [theirs["wall_s"] / ours["wall_s"] for ours, theirs in zip(*runs.values(), strict=True)]
+    cpu_ratios = [theirs["cpu_s"] / ours["cpu_s"] for ours, theirs in zip(*runs.values(), strict=True)]
+    return {
+        "times_as_fast_as_natural": round(statistics.median(ratios), 1),
+        "times_as_fast_as_natural_each_round": [round(ratio, 1) for ratio in ratios],
+        "cpu_of_natural_over_ours": round(statistics.median(cpu_ratios), 1),
+        "load_average": round(os.getloadavg()[0], 2),
+        **{name: sorted(of, key=lambda run: run["wall_s"])[len(of) // 2] for name, of in runs.items()},
+    }
 
 
 def startup(folder: Path) -> dict[str, float]:
@@ -231,17 +268,19 @@ def startup(folder: Path) -> dict[str, float]:
         }
 
 
-def idle(folder: Path, seconds: float) -> dict[str, float]:
-    """Measure the CPU of a sidecar whose log is silent."""
-    log = folder / "idle.log"
-    write_log(log, 100, decode_every=1)
-    with Sidecar(log) as sidecar:
-        sidecar.wait_for(100)
-        time.sleep(2)
+def idle(folder: Path, seconds: float, files: int) -> dict[str, float]:
+    """Measure the CPU of a sidecar whose logs are silent; many are looked at less often after a minute."""
+    (folder / "idle").mkdir(exist_ok=True)
+    for number in range(files):
+        write_log(folder / f"idle/{number}.log", 100, decode_every=1)
+    with Sidecar(folder / "idle/*.log") as sidecar:
+        sidecar.wait_for(100 * files)
+        time.sleep(70 if files > 1 else 5)
         before, began = cpu_seconds(sidecar.process.pid), time.perf_counter()
         time.sleep(seconds)
         used, wall = cpu_seconds(sidecar.process.pid) - before, time.perf_counter() - began
-    return {"seconds": round(wall, 1), "cpu_percent": round(100 * used / wall, 3)}
+    shutil.rmtree(folder / "idle")
+    return {"files": files, "seconds": round(wall, 1), "cpu_percent": round(100 * used / wall, 3)}
 
 
 def scrapes(folder: Path, ranks: int = 512) -> dict[str, Any]:
@@ -325,6 +364,7 @@ def main() -> None:
     """Measure all and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--lines", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each in turn")
     parser.add_argument("--soak", type=int, default=10_000_000, help="lines of the soak; 0: none")
     parser.add_argument("--idle", type=float, default=30.0, help="seconds of silence")
     options = parser.parse_args()
@@ -346,8 +386,8 @@ def main() -> None:
         folder = Path(name)
         result["startup"] = startup(folder)
         say("startup", result["startup"])
-        result["throughput"] = throughput(folder, options.lines)
-        result["idle"] = idle(folder, options.idle)
+        result["throughput"] = throughput(folder, options.lines, options.rounds)
+        result["idle"] = [idle(folder, options.idle, files) for files in (1, 512)]
         say("idle", result["idle"])
         result["scrapes"] = scrapes(folder)
         say("scrapes", result["scrapes"])

@@ -29,7 +29,7 @@ def parse_yaml(text: str, path: Path) -> object:
         yaml = importlib.import_module("yaml")
     except ModuleNotFoundError:
         raise SidecarError(
-            f"{path} is YAML and PyYAML is not installed; run: pip install pyyaml, or write the file as JSON"
+            f"{path} is YAML and PyYAML is not installed; run: pip install 'hisparse[web]', or write the file as JSON"
         ) from None
     try:
         return yaml.safe_load(text)

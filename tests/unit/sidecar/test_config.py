@@ -106,5 +106,5 @@ def test_json_needs_no_yaml_and_yaml_says_what_to_install(
     path.write_text('{"sources": {"stdin": true}}')
     assert load_config(path).sources.stdin
     path.write_text("sources: {stdin: true}")
-    with pytest.raises(SidecarError, match="pip install pyyaml"):
+    with pytest.raises(SidecarError, match=r"pip install 'hisparse\[web\]'"):
         load_config(path)
