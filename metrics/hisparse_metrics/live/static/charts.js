@@ -72,7 +72,7 @@ class Chart {
     }));
     const around = store.coarse ? lines.flatMap(() => [bare(), bare()]) : [];
     const bands = store.coarse
-      ? lines.map((line, i) => ({ series: [lines.length + 2 * i + 1, lines.length + 2 * i + 2], fill: shade(line.color, 0.22) }))
+      ? lines.map((line, i) => ({ series: [lines.length + 2 * i + 1, lines.length + 2 * i + 2], fill: shade(line.color, 0.32) }))
       : [];
     this.plot = new uPlot(
       {
@@ -164,10 +164,9 @@ class Chart {
 
   // The figures beside the legend: at the cursor, or now.
   #show(index) {
-    const at = index ?? this.store.time.length - 1;
     say(this.at, index == null ? "" : clock(this.store.time[index], this.store.seconds <= 3600));
     this.panel.lines.forEach((line, i) => {
-      const value = this.store.parts.value[line.column][at] ?? null;
+      const value = index == null ? this.store.now[line.column] : this.store.parts.value[line.column][index];
       say(this.values[i], this.store.missing.has(line.column) ? NOT_LOGGED : full(value, this.panel.unit));
     });
     if (index == null) {

@@ -38,6 +38,7 @@ function take(answer) {
   const names = namesOf(ranks);
   const only = ranks.length === 1 && answer.left_out === 0 ? ranks[0] : null;
   const rank = ranks.find((each) => each.id === chosen.rank) ?? only;
+  store.now = rank === null ? answer.total : rank.values_age > 0 ? {} : rank;
   say(byId("status"), chosen.paused ? `Paused at ${clock(answer.time, true)}` : "Live");
   set(byId("status"), "data-state", chosen.paused ? "paused" : "live");
   notice(ranks, answer, rank);

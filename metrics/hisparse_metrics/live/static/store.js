@@ -19,6 +19,7 @@ export class Store {
     this.end = 0;
     this.seconds = 900;
     this.missing = new Set();
+    this.now = {}; // the exact values of this moment; none of what is not true any more
   }
 
   #empty() {
@@ -90,13 +91,12 @@ export class Store {
     return this.parts.value[column].some((value) => value !== null);
   }
 
-  /** Now, lowest, average and highest of a column in the window. */
+  /** Lowest, average and highest of a column in the window. */
   summary(column) {
     const known = (part) => this.parts[part][column].filter((value) => value !== null);
     const values = known("value");
-    if (values.length === 0) return { now: null, low: null, average: null, high: null };
+    if (values.length === 0) return { low: null, average: null, high: null };
     return {
-      now: this.parts.value[column].at(-1),
       low: known("low").reduce((a, b) => Math.min(a, b)),
       average: values.reduce((a, b) => a + b, 0) / values.length,
       high: known("high").reduce((a, b) => Math.max(a, b)),

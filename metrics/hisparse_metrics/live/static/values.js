@@ -32,8 +32,8 @@ export class Values {
 
   show(store, names) {
     for (const { panel, line, cells } of this.rows) {
-      const { now, low, average, high } = store.summary(line.column);
-      [now, low, average, high].forEach((value, i) => say(cells[i], store.missing.has(line.column) ? NOT_LOGGED : full(value, panel.unit)));
+      const { low, average, high } = store.summary(line.column);
+      [store.now[line.column], low, average, high].forEach((value, i) => say(cells[i], store.missing.has(line.column) ? NOT_LOGGED : full(value, panel.unit)));
     }
     const events = store.events.slice(-20).reverse();
     this.happened.hidden = events.length === 0;
