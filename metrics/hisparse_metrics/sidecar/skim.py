@@ -18,8 +18,9 @@ from itertools import repeat
 
 from hisparse_metrics.sglang import Event, Record
 
-MAX_KNOWN = 4096
+MAX_KNOWN_BYTES = 1 << 21
 _MAX_LINE_BYTES = 2048
+_OVERHEAD_BYTES = 128
 _WITH_ZEROS = bytes.maketrans(b"0123456789", b"0" * 10)
 _BARE = re.compile(rb"\[[0-9]| ")
 _CRI = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}(?:Z|[+-][0-9:]{4,6}) std(?:out|err) F "
@@ -50,9 +51,7 @@ class Verdicts:
 
     def __init__(self) -> None:
         self._known: dict[bytes, Verdict] = {}
-
-    def __len__(self) -> int:
-        return len(self._known)
+        self.num_bytes = 0
 
     def of(self, lines: Sequence[bytes]) -> list[Verdict | None]:
         """Return the verdict on each line; ``None`` where it must be read. The loop runs in C."""
@@ -64,8 +63,10 @@ class Verdicts:
             return
         verdict = _verdict_on_decode(line, items) if items else NOTHING if _is_plain(line) else None
         if verdict:
-            if len(self._known) >= MAX_KNOWN:
+            self.num_bytes += len(line) + _OVERHEAD_BYTES
+            if self.num_bytes > MAX_KNOWN_BYTES:
                 self._known.clear()  # The few that are frequent are soon back.
+                self.num_bytes = len(line) + _OVERHEAD_BYTES
             self._known[line.translate(_WITH_ZEROS)] = verdict
 
 

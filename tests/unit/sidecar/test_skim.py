@@ -94,11 +94,12 @@ def test_a_part_of_a_line_is_joined_whatever_is_known_of_the_rest(monkeypatch: p
 
 def test_ever_new_lines_are_known_in_bounded_number() -> None:
     state = SidecarState()
-    lines = [f"  word {'x' * (n % 50)}{chr(97 + n % 26)}{n // 50 * 'y'}".encode() for n in range(10_000)]
+    lines = [f"  word {'x' * (n % 50)}{chr(97 + n % 26)}{n // 50 * 'y'}".encode() for n in range(50_000)]
     state.take(LineBatch(LOG, "1", lines), 1000.0)
 
-    assert len(state._verdicts) <= skim.MAX_KNOWN
-    assert scrape(state).values("hisparse_source_lines_total", outcome="ignored") == [10_000]
+    assert state._verdicts.num_bytes <= skim.MAX_KNOWN_BYTES
+    assert sum(map(len, state._verdicts._known)) <= skim.MAX_KNOWN_BYTES
+    assert scrape(state).values("hisparse_source_lines_total", outcome="ignored") == [50_000]
 
 
 def test_no_name_of_the_grammar_has_a_digit() -> None:
