@@ -101,11 +101,9 @@ class RankHistory:
 
     def since_seen_stepping(self) -> float | None:
         """Return seconds since the last step was seen to change, by our clock: right whatever the engine's clock says."""
-        return (
-            None
-            if self._stepped_at is None or self._newest is None
-            else self._newest.moment - self._stepped_at
-        )
+        if self._stepped_at is None or self._newest is None:
+            return None
+        return self._newest.moment - self._stepped_at
 
     def rate(self, metric: Metric) -> float | None:
         """Return a counter's increase per second; ``None`` until that can be said."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,16 +72,18 @@ def _sample(page: PageSnapshot) -> RankSample:
 
 def _note(found: PageSet, path: Path) -> str:
     """Say why an engine that somebody looks for may be missing."""
-    unreadable = {reason: n for reason, n in found.skipped.items() if n and reason not in _EXPECTED}
-    if unreadable:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(unreadable.items()))
+    left_out: Counter[str] = Counter()
+    for reason, count in found.skipped.items():
+        if reason not in _EXPECTED:
+            left_out[_REASONS.get(reason, reason)] += count
+    if left_out.total():
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()) if count)
         return f"stats pages left out: {reasons}"
-    return (
-        ""
-        if found.pages
-        else f"no engine publishes in {path}; give an address or --stats-dir to look elsewhere"
-    )
+    if found.pages:
+        return ""
+    return f"no engine publishes in {path}; give an address or --stats-dir to look elsewhere"
 
 
 _EXPECTED = ("superseded", "expired")
 """Left out because another page or time has overtaken them."""
+_REASONS = {"catalogue": "of another release", "layout": "of another release", "garbage": "damaged"}

@@ -68,7 +68,7 @@ def test_a_folder_that_is_not_there_yet_may_come(tmp_path: Path) -> None:
 
 def test_pages_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     (tmp_path / "a.page").write_bytes(b"x" * 9000)
-    assert PageSource(tmp_path).read().note == "stats pages left out: 1 garbage"
+    assert PageSource(tmp_path).read().note == "stats pages left out: 1 damaged"
 
 
 def test_a_folder_that_is_a_file_is_an_error(tmp_path: Path) -> None:

@@ -88,11 +88,9 @@ def usage(value: float | None, panel: str, theme: Theme, width: int = PERCENT) -
 
 def loud(figure: str, severity: Severity, theme: Theme, width: int) -> Text:
     """Return a figure, right-aligned with a place for its mark."""
-    text = Text(figure.rjust(width - 1)[: width - 1], no_wrap=True) if severity is Severity.FINE else None
-    if text is None:
-        pad = " " * max(width - 1 - len(figure), 0)
-        return Text(pad, no_wrap=True).append(f"{figure}{MARKS[severity]}", theme.alarm(severity))
-    return text.append(MARKS[severity])
+    figure = figure[: width - 1]
+    padding = Text(" " * (width - 1 - len(figure)), no_wrap=True)
+    return padding.append(f"{figure}{MARKS[severity]}", theme.alarm(severity))
 
 
 def _device_bar(rank: RankView, width: int, theme: Theme, interval: float) -> Text:
