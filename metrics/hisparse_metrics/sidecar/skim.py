@@ -61,13 +61,16 @@ class Verdicts:
         """Remember what a whole and well-formed line came to, if that tells what others come to."""
         if len(line) > _MAX_LINE_BYTES:
             return
+        text = line.translate(_WITH_ZEROS)
         verdict = _verdict_on_decode(line, items) if items else NOTHING if _is_plain(line) else None
-        if verdict:
-            self.num_bytes += len(line) + _OVERHEAD_BYTES
-            if self.num_bytes > MAX_KNOWN_BYTES:
-                self._known.clear()  # The few that are frequent are soon back.
-                self.num_bytes = len(line) + _OVERHEAD_BYTES
-            self._known[line.translate(_WITH_ZEROS)] = verdict
+        if verdict is None or text in self._known:
+            return
+        size = len(text) + _OVERHEAD_BYTES
+        if self.num_bytes + size > MAX_KNOWN_BYTES:
+            self._known.clear()  # The few that are frequent are soon back.
+            self.num_bytes = 0
+        self.num_bytes += size
+        self._known[text] = verdict
 
 
 def _is_plain(line: bytes) -> bool:
