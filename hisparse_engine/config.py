@@ -81,7 +81,7 @@ class EngineConfig(_Frozen):
     reserve_quantile: Annotated[float, Field(gt=0, le=1)] = 0.9
     """The share of recent answers that the ``quantile`` promise covers."""
     prefix_reuse: bool = True
-    """Copy the rows of a prefix that another request in the engine has already computed."""
+    """Share the rows of a prefix that another request has computed, and keep those of ended ones while there is room."""
     prefill_chunk_size: Size = 512
     """Prompt tokens computed in one step, over all requests in prefill."""
     threads: Size | None = None

@@ -22,9 +22,11 @@ from hisparse_engine.kv import KVLayout, PoolSizes, Seat, Shortfall, SwapCounter
 from hisparse_engine.memory.audit import audit_pool
 from hisparse_engine.memory.backup import Backup, record_event
 from hisparse_engine.memory.index_keys import IndexKeys
-from hisparse_engine.memory.pool import Claim, TokenPool, extend_all
-from hisparse_engine.memory.residency import Copies, ResidencyMap, Slots
-from hisparse_engine.memory.swap_plan import HotBuffer, SwapPlan, plan_swap_in
+from hisparse_engine.memory.pool import TokenPool
+from hisparse_engine.memory.prefix_tree import NO_TOKENS, Tokens
+from hisparse_engine.memory.residency import ResidencyMap, Slots
+from hisparse_engine.memory.slot_ledger import SlotLedger
+from hisparse_engine.memory.swap_plan import HotBuffer, RowCopies, SwapPlan, plan_swap_in
 from hisparse_engine.verify import Sampler, compare_rows
 from hisparse_metrics.stats import HiSparseTokenStats, PoolStats, usage
 
@@ -56,8 +58,9 @@ class HiSparseCoordinator:
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
         verify_every: int = 0,
+        prefix_reuse: bool = False,
     ) -> None:
-        """Allocate both pools. ``verify_every`` > 0 checks one layer of one request against the host every N steps."""
+        """Allocate both pools. ``prefix_reuse`` keeps rows for requests that begin alike. ``verify_every`` > 0 checks one layer of one request against the host every N steps."""
         self.layout = layout
         self.sizes = sizes
         self.counters = SwapCounters()
@@ -75,7 +78,8 @@ class HiSparseCoordinator:
         self.index_keys = IndexKeys(
             self._pool(sizes.index_tokens, layout.num_groups, layout.index_dim, dtype)
         )
-        self.residency = ResidencyMap(layout.num_groups, sizes.host_tokens, sizes.device_tokens)
+        self.ledger = SlotLedger((self.host_pool, self.index_keys.pool), prefix_reuse)
+        self.residency = ResidencyMap(layout.num_groups, sizes.device_tokens)
         self._layers_per_group = np.bincount(layout.group_of_layer)
         self._clock = 1  # 0 is the age of a slot that holds nothing
         self._step: _Step | None = None
@@ -102,64 +106,67 @@ class HiSparseCoordinator:
         )
         return next((need for need in needs if need.needed > need.capacity), None)
 
-    def can_admit(self, max_tokens: int, promised: int | None = None) -> bool:
-        """Whether ``promised`` rows' host and index slots (default: all) and a whole hot buffer are free."""
-        return self._has_free(promised or max_tokens) and (
-            self.device_pool.num_unreserved >= self._hot_size(max_tokens)
+    def can_admit(self, max_tokens: int, promised: int | None = None, tokens: Tokens = NO_TOKENS) -> bool:
+        """Whether ``promised`` rows' host and index slots (default: all) and a whole hot buffer can be had."""
+        hot = self._hot_size(max_tokens)
+        return self.device_pool.num_unreserved >= hot and self.ledger.can_admit(
+            promised or max_tokens, tokens
         )
 
-    def admit(self, max_tokens: int, promised: int | None = None) -> Seat:
+    def admit(self, max_tokens: int, promised: int | None = None, tokens: Tokens = NO_TOKENS) -> Seat:
         """Reserve host and index slots for ``promised`` rows, and the hot buffer that ``max_tokens`` call for."""
+        holding = self.ledger.admit(promised or max_tokens, tokens)
+        host, index = holding.claims
         return Seat(
             device=self.device_pool.reserve(self._hot_size(max_tokens)),
-            host=self.host_pool.reserve(promised or max_tokens),
-            index=self.index_keys.pool.reserve(promised or max_tokens),
+            host=host,
+            index=index,
+            holding=holding,
+            where=self.residency.new_map(host.size),
+            length=holding.length,
         )
 
     def extend(self, seat: Seat, num_tokens: int) -> bool:
         """Promise a seat more host and index slots; its hot buffer has its final size already."""
-        return extend_all(((self.host_pool, seat.host), (self.index_keys.pool, seat.index)), num_tokens)
+        if not self.ledger.extend(seat.holding, num_tokens):
+            return False
+        seat.where = np.concatenate([seat.where, self.residency.new_map(num_tokens)], axis=1)
+        return True
 
-    def _has_free(self, num_tokens: int) -> bool:
-        return min(self.host_pool.num_unreserved, self.index_keys.pool.num_unreserved) >= num_tokens
-
-    def release(self, seat: Seat) -> None:
-        """Take every slot of a request back; its pending backup is finished first."""
+    def release(self, seat: Seat, tokens: Tokens = NO_TOKENS) -> None:
+        """Take every slot of a request back; its pending backup is finished first. ``tokens``' rows are kept."""
         self._finish_backup()
         if seat.staged is not None:
             seat.staged.synchronize()
-        self.residency.forget(seat.host.slots, seat.device.slots)
-        for pool, claim in self._claims(seat):
-            pool.release(claim)
+        self.residency.forget(seat.device.slots)
+        self.device_pool.release(seat.device)
+        self.ledger.release(seat.holding, tokens)
 
     def reset(self) -> None:
         """Forget every seat: all slots are free, nothing is resident; a backup under way is waited for."""
         self._finish_backup()
         self._step = None
         self._plans.clear()
-        for pool in (self.device_pool, self.host_pool, self.index_keys.pool):
-            pool.reset()
+        self.device_pool.reset()
+        self.ledger.reset()
         self.residency.reset()
-
-    def _claims(self, seat: Seat) -> tuple[tuple[TokenPool, Claim], ...]:
-        return (
-            (self.device_pool, seat.device),
-            (self.host_pool, seat.host),
-            (self.index_keys.pool, seat.index),
-        )
 
     def _hot_size(self, max_tokens: int) -> int:
         return min(max_tokens, self.sizes.device_buffer_size + 1)  # + 1: the newest token's slot
 
     # ---- prefill: rows stream through the device to their home -----------------------------------------------
 
-    def copy_prefix(self, donor: Seat, seat: Seat, num_tokens: int) -> None:
-        """Copy a prefix from home to home, index keys included; nothing crosses between the tiers."""
-        self._finish_backup()
-        start = seat.length
-        self._grow(seat, num_tokens - start)
-        self.host_pool.copy_rows(donor.host, seat.host, start, num_tokens)
-        self.index_keys.pool.copy_rows(donor.index, seat.index, start, num_tokens)
+    def share(self, seat: Seat, tokens: Tokens) -> None:
+        """Let others borrow the rows of ``tokens`` from their home."""
+        self.ledger.share(seat.holding, tokens)
+
+    def catch_up(self, seat: Seat, tokens: Tokens) -> None:
+        """Borrow what others have shared since."""
+        seat.length = self.ledger.catch_up(seat.holding, tokens)
+
+    def skip_prefill(self, seat: Seat) -> None:
+        """Open the hot buffer, empty: the first steps fill it."""
+        self.device_pool.use(seat.device, min(seat.length, seat.device.size))
 
     def begin_chunk(self, seat: Seat, num_tokens: int) -> None:
         """Give a prompt chunk's tokens their home."""
@@ -186,8 +193,8 @@ class HiSparseCoordinator:
         self.device_pool.use(seat.device, count)
         self.device_pool.write(layer, seat.device, 0, rows[-count:])
         if layer == self.layout.num_layers - 1:
-            home = seat.host.slots[seat.length - count : seat.length]
-            self.residency.seat_prompt(seat.device.slots[:count], home, self._clock)
+            tail = np.arange(seat.length - count, seat.length)
+            self.residency.seat_prompt(seat.where, seat.device.slots[:count], tail, self._clock)
             seat.staged = record_event(self._torch_device)
 
     def _grow(self, seat: Seat, num_tokens: int) -> None:
@@ -213,9 +220,8 @@ class HiSparseCoordinator:
         buffer = seat.device
         if buffer.num_used < buffer.size:  # the buffer grows with a short sequence
             self.device_pool.use(buffer, buffer.num_used + 1)
-        home = int(seat.host.slots[seat.length - 1])
         hot = buffer.slots[: buffer.num_used]
-        slots, evicted = self.residency.seat_everywhere(hot, home, self._clock)
+        slots, evicted = self.residency.seat_everywhere(seat.where, hot, seat.length - 1, self._clock)
         self.counters.evictions += int(self._layers_per_group[evicted].sum())
         return slots
 
@@ -276,13 +282,13 @@ class HiSparseCoordinator:
 
     def _make_plan(self, group: int, positions: torch.Tensor) -> _Ready:
         buffers = [
-            HotBuffer(seat.host.slots, seat.device.slots[: seat.device.num_used])
+            HotBuffer(seat.host.slots, seat.device.slots[: seat.device.num_used], seat.where)
             for seat in self._current.seats
         ]
         plan = plan_swap_in(self.residency, group, positions.cpu().numpy(), buffers, self._clock)
         return _Ready(plan, torch.from_numpy(plan.slots).to(self._torch_device))
 
-    def _copy_in(self, layer: int, copies: Copies) -> None:
+    def _copy_in(self, layer: int, copies: RowCopies) -> None:
         rows = self.host_pool.rows[layer].index_select(0, torch.from_numpy(copies.host_slots))
         target = torch.from_numpy(copies.device_slots).to(self._torch_device)
         self.device_rows(layer).index_copy_(0, target, rows.to(self._torch_device))
@@ -316,31 +322,42 @@ class HiSparseCoordinator:
         """Host slots promised to admitted requests for rows that do not exist yet: used + reserved ≤ capacity."""
         return self.host_pool.num_reserved - self.host_pool.num_used
 
+    @property
+    def host_tokens_cached(self) -> int:
+        """Host slots whose rows are kept for reuse; they count as available."""
+        return self.host_pool.num_cached
+
     def hot_rows(self, seat: Seat, group: int) -> tuple[Slots, Slots]:
         """Return (host slots, device slots) of the rows of ``seat`` that are resident in ``group``."""
+        positions, slots = self._hot_positions(seat, group)
+        return seat.host.slots[positions], slots
+
+    def _hot_positions(self, seat: Seat, group: int) -> tuple[Slots, Slots]:
         slots = seat.device.slots
-        home = self.residency.host_slot_at[group, slots].astype(np.int64)
-        return home[home >= 0], slots[home >= 0]
+        positions = self.residency.position_at[group, slots].astype(np.int64)
+        return positions[positions >= 0], slots[positions >= 0]
 
     def audit(self, seats: Sequence[Seat]) -> None:
-        """Raise :class:`InvariantError` unless every slot has one owner and both directions of the map agree."""
-        for name, pool, claims in (
-            ("device pool", self.device_pool, [seat.device for seat in seats]),
-            ("host pool", self.host_pool, [seat.host for seat in seats]),
-            ("index keys", self.index_keys.pool, [seat.index for seat in seats]),
-        ):
-            audit_pool(name, pool, claims)
+        """Raise :class:`InvariantError` unless every slot has one owner and both directions of the maps agree."""
+        shared = self.ledger.tree.all_slots()
+        audit_pool("device pool", self.device_pool, [seat.device for seat in seats])
+        audit_pool("host pool", self.host_pool, [seat.host for seat in seats], shared[0])
+        audit_pool("index keys", self.index_keys.pool, [seat.index for seat in seats], shared[1])
+        self.ledger.audit([seat.holding for seat in seats])
         for group in range(self.layout.num_groups):
             self._audit_residency(group, seats)
 
     def _audit_residency(self, group: int, seats: Sequence[Seat]) -> None:
         resident = 0
         for seat in seats:
-            home, slots = self.hot_rows(seat, group)
-            resident += len(home)
-            if not np.array_equal(self.residency.device_slot_of[group, home], slots):
+            positions, slots = self._hot_positions(seat, group)
+            resident += len(positions)
+            if bool((positions >= seat.length).any()):
+                raise InvariantError(
+                    f"group {group}: a hot buffer holds a row that its request does not have"
+                )
+            agree = np.array_equal(seat.where[group, positions], slots)
+            if not agree or int((seat.where[group] >= 0).sum()) != len(positions):
                 raise InvariantError(f"group {group}: the residency map's two directions disagree")
-            if not np.isin(home, seat.host.slots).all():
-                raise InvariantError(f"group {group}: a hot buffer holds another request's row")
-        if resident != int((self.residency.device_slot_of[group] >= 0).sum()):
+        if resident != int((self.residency.position_at[group] >= 0).sum()):
             raise InvariantError(f"group {group}: a row is resident in a slot that nobody owns")

@@ -19,7 +19,7 @@ from hisparse_engine.passes import DecodePass, PrefillPass
 from hisparse_engine.request import Outcome, Request, RequestError, SamplingParams, Status
 from hisparse_engine.reservation import make_reservation
 from hisparse_engine.resident import ResidentCoordinator
-from hisparse_engine.sampling import sample
+from hisparse_engine.sampling import append_logprobs, sample
 from hisparse_engine.scheduler import Chunk, Scheduler
 from hisparse_engine.totals import EngineTotals
 from hisparse_metrics.stats import Duration, HiSparseTokenStats, Levels, StepStats
@@ -58,7 +58,6 @@ class Engine:
             max_running=config.max_running_requests,
             prefill_chunk_size=config.prefill_chunk_size,
             reservation=make_reservation(config.reserve, config.reserve_quantile),
-            prefix_reuse=config.prefix_reuse,
         )
         self.totals = EngineTotals()
         self._observers = tuple(observers)
@@ -98,6 +97,7 @@ class Engine:
         )
         hidden = self.model.forward(self._tensor(tokens), view)
         request.num_computed += len(tokens)
+        self.scheduler.share_prefix(request)
         if request.num_retractions == 0:  # what a resumed request computes again is counted once
             self.totals.prompt_tokens += len(tokens)
         if last:
@@ -120,6 +120,7 @@ class Engine:
 
     def _append_tokens(self, logits: torch.Tensor, requests: Sequence[Request]) -> None:
         tokens = sample(logits, requests)
+        append_logprobs(logits, requests, tokens)
         self._time_tokens(requests)
         self.totals.generation_tokens += len(tokens)
         for request, token in zip(requests, tokens, strict=True):
@@ -151,9 +152,13 @@ class Engine:
         return request
 
     def abort(self, request: Request) -> None:
-        """End a request now, at whatever stage it is; a finished one is left alone."""
+        """End a request now, because nobody waits for it any more; a finished one is left alone."""
+        self.end(request, Outcome.ABORTED)
+
+    def end(self, request: Request, outcome: Outcome) -> None:
+        """End a request now, at whatever stage it is, for the reason ``outcome``; a finished one is left alone."""
         if request.status is not Status.FINISHED:
-            self._finish(request, Outcome.ABORTED)
+            self._finish(request, outcome)
 
     @property
     def has_work(self) -> bool:
@@ -217,6 +222,7 @@ class Engine:
             host_tokens=tokens.host_tokens,
             host_token_capacity=self.sizes.host_tokens if hierarchical else 0,
             host_tokens_reserved=self.coordinator.host_tokens_reserved,
+            host_tokens_cached=self.coordinator.host_tokens_cached,
             index_tokens=index.num_used,
             index_token_capacity=index.capacity,
             running_requests=len(self.scheduler.with_status(Status.RUNNING)),
@@ -277,8 +283,17 @@ def make_coordinator(
     """Return the KV cache of the configured mode, its pools allocated."""
     dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
     if config.mode == "resident":
-        return ResidentCoordinator(layout, sizes, dtype=dtype, device=device)
-    return HiSparseCoordinator(layout, sizes, dtype=dtype, device=device, verify_every=config.verify_every)
+        return ResidentCoordinator(
+            layout, sizes, dtype=dtype, device=device, prefix_reuse=config.prefix_reuse
+        )
+    return HiSparseCoordinator(
+        layout,
+        sizes,
+        dtype=dtype,
+        device=device,
+        verify_every=config.verify_every,
+        prefix_reuse=config.prefix_reuse,
+    )
 
 
 def _elementwise_max(a: HiSparseTokenStats, b: HiSparseTokenStats) -> HiSparseTokenStats:

@@ -9,10 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 
 from hisparse_engine.memory.index_keys import IndexKeys
 from hisparse_engine.memory.pool import Claim
+from hisparse_engine.memory.prefix_tree import NO_TOKENS, Tokens
+from hisparse_engine.memory.residency import Where
+from hisparse_engine.memory.slot_ledger import Holding
 from hisparse_metrics.stats import HiSparseTokenStats
 
 
@@ -64,6 +68,10 @@ class Seat:
     device: Claim
     host: Claim
     index: Claim
+    holding: Holding = field(default_factory=lambda: Holding(()))
+    """The two claims whose rows live as long as the sequence: its home and its index keys."""
+    where: Where = field(default_factory=lambda: np.empty((0, 0), dtype=np.int32))
+    """Which position is hot in which device slot, ``[groups, promised]``."""
     length: int = 0
     staged: torch.cuda.Event | None = None
 
@@ -109,17 +117,29 @@ class KVCoordinator(Protocol):
     def shortfall(self, max_tokens: int) -> Shortfall | None:
         """Say what a request of ``max_tokens`` rows could never get, even alone; None when it fits."""
 
-    def can_admit(self, max_tokens: int, promised: int | None = None) -> bool:
-        """Whether ``promised`` of the ``max_tokens`` rows (default: all) that a request may need can be reserved."""
+    def can_admit(self, max_tokens: int, promised: int | None = None, tokens: Tokens = NO_TOKENS) -> bool:
+        """Whether ``promised`` of the ``max_tokens`` rows (default: all) that a request may need can be reserved.
 
-    def admit(self, max_tokens: int, promised: int | None = None) -> Seat:
-        """Reserve slots for ``promised`` rows (default: all) of a request that may grow to ``max_tokens``."""
+        A known prefix of ``tokens`` is borrowed and needs no slots.
+        """
+
+    def admit(self, max_tokens: int, promised: int | None = None, tokens: Tokens = NO_TOKENS) -> Seat:
+        """Reserve slots for ``promised`` rows (default: all) of a request that may grow to ``max_tokens``.
+
+        The seat's ``length`` is that of the prefix of ``tokens`` whose rows exist already and are borrowed.
+        """
 
     def extend(self, seat: Seat, num_tokens: int) -> bool:
         """Promise a seat ``num_tokens`` more rows; False, and nothing changes, when they are not free."""
 
-    def copy_prefix(self, donor: Seat, seat: Seat, num_tokens: int) -> None:
-        """Give ``seat``, which is in prefill, its own copy of ``donor``'s rows up to ``num_tokens``, in all layers."""
+    def share(self, seat: Seat, tokens: Tokens) -> None:
+        """Let others borrow the rows of ``tokens``, which are all that ``seat`` has; they are not written again."""
+
+    def catch_up(self, seat: Seat, tokens: Tokens) -> None:
+        """Borrow what others have shared since of ``tokens``, for a seat in prefill; ``seat.length`` grows by it."""
+
+    def skip_prefill(self, seat: Seat) -> None:
+        """Make a seat whose rows are all borrowed ready to decode."""
 
     def begin_chunk(self, seat: Seat, num_tokens: int) -> None:
         """Give a prompt chunk's tokens their slots; ``seat.length`` grows by ``num_tokens``."""
@@ -148,14 +168,18 @@ class KVCoordinator(Protocol):
     def end_step(self) -> None:
         """Start the backup of the step's new rows."""
 
-    def release(self, seat: Seat) -> None:
-        """Take every slot of a request back, at whatever stage it is."""
+    def release(self, seat: Seat, tokens: Tokens = NO_TOKENS) -> None:
+        """Take every slot of a request back, at whatever stage it is; keep the rows of ``tokens`` for reuse."""
 
     def reset(self) -> None:
         """Forget every seat and all that they hold; for accounts that do not add up any more."""
 
     def get_token_stats(self) -> HiSparseTokenStats:
         """Return used slots and usage of both tiers."""
+
+    @property
+    def host_tokens_cached(self) -> int:
+        """Host slots whose rows are kept for reuse; they count as available."""
 
     @property
     def host_tokens_reserved(self) -> int:

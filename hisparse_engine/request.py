@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from hisparse_engine.errors import HiSparseError
 from hisparse_engine.kv import Seat
+from hisparse_engine.memory.prefix_tree import Tokens
+
+MAX_LOGPROBS = 20
+"""OpenAI's limit for ``top_logprobs``."""
 
 
 class RequestError(HiSparseError):
@@ -44,6 +50,8 @@ class SamplingParams:
     top_p: float = 1.0
     seed: int = 0
     ignore_eos: bool = False
+    logprobs: int | None = None
+    """How many of the likeliest tokens to report beside each chosen one; None reports nothing and costs nothing."""
 
     def __post_init__(self) -> None:
         checks = (
@@ -51,10 +59,24 @@ class SamplingParams:
             ("temperature", self.temperature, 0 <= self.temperature < float("inf"), "0 (greedy) or more"),
             ("top_p", self.top_p, 0 < self.top_p <= 1, "in (0, 1]"),
             ("seed", self.seed, 0 <= self.seed < 2**63, "in [0, 2^63)"),
+            (
+                "logprobs",
+                self.logprobs,
+                self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
+                f"in [0, {MAX_LOGPROBS}]",
+            ),
         )
         for name, value, holds, expected in checks:
             if not holds:
                 raise RequestError(f"{name}: must be {expected}, got {value}")
+
+
+class TokenLogprobs(NamedTuple):
+    """Log-probabilities where one token was chosen: its own, and the likeliest tokens with theirs, best first."""
+
+    chosen: float
+    top_ids: tuple[int, ...]
+    top: tuple[float, ...]
 
 
 @dataclass(eq=False)
@@ -70,9 +92,12 @@ class Request:
     error: str | None = None
     seat: Seat | None = None
     num_computed: int = 0  # tokens of ``context`` whose rows exist
+    num_cached_tokens: int = 0  # prompt tokens whose rows another request had computed
     num_retractions: int = 0
     output: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)  # one for each of ``output``, if asked for
     last_token_time: float | None = None
+    _prompt: Tokens | None = field(default=None, repr=False)
     _generator: torch.Generator | None = field(default=None, repr=False)
 
     @property
@@ -84,6 +109,18 @@ class Request:
     def context(self) -> tuple[int, ...]:
         """Tokens whose rows must exist before the next decode step: the prompt, and what it generated if it resumes."""
         return self.prompt + tuple(self.output[:-1])
+
+    @property
+    def reusable(self) -> Tokens:
+        """Tokens whose rows may be another's: all of the context, less the one whose logits are needed at first."""
+        return self.tokens(len(self.context) - (0 if self.output else 1))
+
+    def tokens(self, length: int) -> Tokens:
+        """Return the first ``length`` tokens of prompt and output."""
+        if self._prompt is None:
+            self._prompt = np.array(self.prompt, dtype=np.int32)
+        output = np.array(self.output[: max(0, length - len(self.prompt))], dtype=np.int32)
+        return np.concatenate([self._prompt[:length], output])
 
     @property
     def last_token(self) -> int:

@@ -10,7 +10,9 @@ from hisparse_engine.errors import InvariantError
 from hisparse_engine.kv import KVLayout, PoolSizes, Seat, Shortfall, SwapCounters
 from hisparse_engine.memory.audit import audit_pool
 from hisparse_engine.memory.index_keys import IndexKeys
-from hisparse_engine.memory.pool import Claim, TokenPool, extend_all
+from hisparse_engine.memory.pool import Claim, TokenPool
+from hisparse_engine.memory.prefix_tree import NO_TOKENS, Tokens
+from hisparse_engine.memory.slot_ledger import SlotLedger
 from hisparse_metrics.stats import HiSparseTokenStats, usage
 
 
@@ -24,6 +26,7 @@ class ResidentCoordinator:
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
+        prefix_reuse: bool = False,
     ) -> None:
         """Allocate the device pool; ``sizes.host_tokens`` and ``device_buffer_size`` do not matter here."""
         self.layout = layout
@@ -34,6 +37,7 @@ class ResidentCoordinator:
         self.index_keys = IndexKeys(
             self._pool(sizes.index_tokens, layout.num_groups, layout.index_dim, dtype)
         )
+        self.ledger = SlotLedger((self.device_pool, self.index_keys.pool), prefix_reuse)
         self._seats: tuple[Seat, ...] | None = None
 
     def _pool(self, capacity: int, num_layers: int, width: int, dtype: torch.dtype) -> TokenPool:
@@ -47,42 +51,39 @@ class ResidentCoordinator:
         )
         return next((need for need in needs if need.needed > need.capacity), None)
 
-    def can_admit(self, max_tokens: int, promised: int | None = None) -> bool:
+    def can_admit(self, max_tokens: int, promised: int | None = None, tokens: Tokens = NO_TOKENS) -> bool:
         """Whether the device can promise ``promised`` rows (default: all) a slot."""
-        return self._has_free(promised or max_tokens)
+        return self.ledger.can_admit(promised or max_tokens, tokens)
 
-    def admit(self, max_tokens: int, promised: int | None = None) -> Seat:
+    def admit(self, max_tokens: int, promised: int | None = None, tokens: Tokens = NO_TOKENS) -> Seat:
         """Reserve device and index slots for ``promised`` rows (default: all)."""
-        return Seat(
-            device=self.device_pool.reserve(promised or max_tokens),
-            host=Claim(),
-            index=self.index_keys.pool.reserve(promised or max_tokens),
-        )
+        holding = self.ledger.admit(promised or max_tokens, tokens)
+        device, index = holding.claims
+        return Seat(device, Claim(), index, holding, length=holding.length)
 
     def extend(self, seat: Seat, num_tokens: int) -> bool:
         """Promise a seat more device and index slots."""
-        return extend_all(((self.device_pool, seat.device), (self.index_keys.pool, seat.index)), num_tokens)
+        return self.ledger.extend(seat.holding, num_tokens)
 
-    def _has_free(self, num_tokens: int) -> bool:
-        return min(self.device_pool.num_unreserved, self.index_keys.pool.num_unreserved) >= num_tokens
-
-    def release(self, seat: Seat) -> None:
-        """Take every slot of a request back."""
-        self.device_pool.release(seat.device)
-        self.index_keys.pool.release(seat.index)
+    def release(self, seat: Seat, tokens: Tokens = NO_TOKENS) -> None:
+        """Take every slot of a request back; keep the rows of ``tokens`` for reuse."""
+        self.ledger.release(seat.holding, tokens)
 
     def reset(self) -> None:
         """Forget every seat."""
         self._seats = None
-        self.device_pool.reset()
-        self.index_keys.pool.reset()
+        self.ledger.reset()
 
-    def copy_prefix(self, donor: Seat, seat: Seat, num_tokens: int) -> None:
-        """Copy a prefix's rows and index keys."""
-        start = seat.length
-        self.begin_chunk(seat, num_tokens - start)
-        self.device_pool.copy_rows(donor.device, seat.device, start, num_tokens)
-        self.index_keys.pool.copy_rows(donor.index, seat.index, start, num_tokens)
+    def share(self, seat: Seat, tokens: Tokens) -> None:
+        """Let others borrow the rows of ``tokens``."""
+        self.ledger.share(seat.holding, tokens)
+
+    def catch_up(self, seat: Seat, tokens: Tokens) -> None:
+        """Borrow what others have shared since."""
+        seat.length = self.ledger.catch_up(seat.holding, tokens)
+
+    def skip_prefill(self, seat: Seat) -> None:
+        """Nothing to do: borrowed rows are where they are read."""
 
     def begin_chunk(self, seat: Seat, num_tokens: int) -> None:
         """Give a prompt chunk's tokens their slots."""
@@ -143,7 +144,14 @@ class ResidentCoordinator:
         """No host tier, nothing reserved there."""
         return 0
 
+    @property
+    def host_tokens_cached(self) -> int:
+        """No host tier, nothing kept there."""
+        return 0
+
     def audit(self, seats: Sequence[Seat]) -> None:
         """Raise :class:`InvariantError` unless every slot has one owner and the counts agree."""
-        audit_pool("device pool", self.device_pool, [seat.device for seat in seats])
-        audit_pool("index keys", self.index_keys.pool, [seat.index for seat in seats])
+        shared = self.ledger.tree.all_slots()
+        audit_pool("device pool", self.device_pool, [seat.device for seat in seats], shared[0])
+        audit_pool("index keys", self.index_keys.pool, [seat.index for seat in seats], shared[1])
+        self.ledger.audit([seat.holding for seat in seats])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from hisparse_engine.request import Request
+from hisparse_engine.request import Request, TokenLogprobs
 
 
 def sample(logits: torch.Tensor, requests: Sequence[Request]) -> list[int]:
@@ -16,6 +16,19 @@ def sample(logits: torch.Tensor, requests: Sequence[Request]) -> list[int]:
         if request.params.temperature > 0:
             tokens[row] = _draw(logits[row], request)
     return tokens
+
+
+def append_logprobs(logits: torch.Tensor, requests: Sequence[Request], tokens: Sequence[int]) -> None:
+    """Give the requests that asked for them the log-probabilities of ``tokens``, before temperature and nucleus."""
+    for row, (request, token) in enumerate(zip(requests, tokens, strict=True)):
+        if request.params.logprobs is not None:
+            request.logprobs.append(_token_logprobs(logits[row], token, request.params.logprobs))
+
+
+def _token_logprobs(logits: torch.Tensor, token: int, num_top: int) -> TokenLogprobs:
+    logprobs = torch.log_softmax(logits.float(), dim=-1)
+    top = logprobs.topk(min(num_top, len(logprobs)))
+    return TokenLogprobs(float(logprobs[token]), tuple(top.indices.tolist()), tuple(top.values.tolist()))
 
 
 def _draw(logits: torch.Tensor, request: Request) -> int:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from hisparse_engine.kv import KVCoordinator
-from hisparse_engine.prefix import longest_match
 from hisparse_engine.request import Outcome, Request, Status
 from hisparse_engine.reservation import GROWTH_TOKENS, Reservation, WorstCase
 
@@ -45,11 +44,9 @@ class Scheduler:
         max_running: int,
         prefill_chunk_size: int,
         reservation: Reservation | None = None,
-        prefix_reuse: bool = False,
     ) -> None:
         self._coordinator = coordinator
         self._reservation = reservation or WorstCase()
-        self._prefix_reuse = prefix_reuse
         self._max_running = max_running
         self._chunk_size = prefill_chunk_size
         self.waiting: deque[Request] = deque()
@@ -72,8 +69,7 @@ class Scheduler:
         """End a request at whatever stage it is, and free what it holds."""
         if request.seat is not None:
             self.admitted.remove(request)
-            self._coordinator.release(request.seat)
-            request.seat = None
+            self._vacate(request, keep=outcome is not Outcome.FAILED)
         elif request.status is Status.WAITING:
             self.waiting.remove(request)
         if outcome in (Outcome.STOP, Outcome.LENGTH):
@@ -81,10 +77,14 @@ class Scheduler:
         request.status, request.outcome = Status.FINISHED, outcome
 
     def retract(self, request: Request) -> None:
-        """Take an admitted request's slots; it waits at the head of the queue, keeps its tokens, and resumes later."""
+        """Take an admitted request's slots; it waits at the head of the queue, keeps its tokens, and resumes later.
+
+        Its rows stay cached as long as nobody needs their slots; what is left of them when it resumes is not computed
+        again.
+        """
         self.admitted.remove(request)
-        self._coordinator.release(request.held_seat)
-        request.seat, request.num_computed, request.status = None, 0, Status.WAITING
+        self._vacate(request, keep=True)
+        request.num_computed, request.status = 0, Status.WAITING
         request.num_retractions += 1
         self.num_retractions += 1
         self.waiting.appendleft(request)
@@ -93,6 +93,14 @@ class Scheduler:
             request.id,
             len(request.output),
         )
+
+    def share_prefix(self, request: Request) -> None:
+        """Let others build on what an admitted request has computed so far."""
+        self._coordinator.share(request.held_seat, request.tokens(request.held_seat.length))
+
+    def _vacate(self, request: Request, *, keep: bool) -> None:
+        seat, request.seat = request.held_seat, None
+        self._coordinator.release(seat, request.tokens(seat.length if keep else 0))
 
     def expel_all(self) -> list[Request]:
         """Take every admitted request's seat without giving its slots back, because nobody knows whose they are."""
@@ -119,34 +127,44 @@ class Scheduler:
     def _make_room(self) -> None:
         """Extend every seat that the next token would overflow, oldest request first."""
         for request in self.with_status(Status.RUNNING):
-            while request.seat is not None and request.seat.length >= request.seat.promised:
+            while (
+                request.seat is not None and request.seat.length >= request.seat.promised < request.max_tokens
+            ):
                 more = min(GROWTH_TOKENS, request.max_tokens - request.seat.promised)
                 if not self._coordinator.extend(request.seat, more):
                     self.retract(self.admitted[-1])
 
     def _admit(self) -> None:
         while self.waiting and len(self.admitted) < self._max_running:
-            promised = self._reservation.promise(self.waiting[0])
-            if not self._coordinator.can_admit(self.waiting[0].max_tokens, promised):
+            request = self.waiting[0]
+            room = (request.max_tokens, self._reservation.promise(request), request.reusable)
+            if not self._coordinator.can_admit(*room):
                 return
-            request = self.waiting.popleft()
-            request.seat = self._coordinator.admit(request.max_tokens, promised)
+            self.waiting.popleft()
+            request.seat = self._coordinator.admit(*room)
             request.status = Status.PREFILL
             self.admitted.append(request)
+            self._note_reuse(request)
 
     def _chunks(self) -> Iterator[Chunk]:
         budget = self._chunk_size
         for request in self.with_status(Status.PREFILL):
             if budget == 0:
                 return
-            self._reuse_prefix(request)
+            self._coordinator.catch_up(request.held_seat, request.reusable)
+            self._note_reuse(request)
             count = min(budget, len(request.context) - request.num_computed)
             budget -= count
-            yield Chunk(request, count, request.num_computed + count == len(request.context))
+            if count:
+                yield Chunk(request, count, request.num_computed + count == len(request.context))
+            else:
+                self._coordinator.skip_prefill(request.held_seat)
+                request.status = Status.STAGING
 
-    def _reuse_prefix(self, request: Request) -> None:
-        found = longest_match(request, self.admitted) if self._prefix_reuse else None
-        if found is not None:
-            self._coordinator.copy_prefix(found.donor.held_seat, request.held_seat, found.num_tokens)
-            self.num_prefix_hit_tokens += found.num_tokens - request.num_computed
-            request.num_computed = found.num_tokens
+    def _note_reuse(self, request: Request) -> None:
+        """Take notice of rows that exist and that the request has not computed."""
+        found = request.held_seat.length - request.num_computed
+        request.num_computed += found
+        if request.num_retractions == 0:  # its own rows are no hit
+            request.num_cached_tokens += found
+            self.num_prefix_hit_tokens += found

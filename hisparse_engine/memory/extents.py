@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from hisparse_engine.errors import InvariantError
 
@@ -19,6 +22,14 @@ class Extent(NamedTuple):
     def stop(self) -> int:
         """One past the last slot."""
         return self.start + self.length
+
+
+def runs(slots: npt.NDArray[np.int64]) -> Iterator[Extent]:
+    """Yield distinct ``slots`` as runs of adjacent ones, in ascending order."""
+    ordered = np.sort(slots)
+    for run in np.split(ordered, np.flatnonzero(np.diff(ordered) != 1) + 1):
+        if len(run):
+            yield Extent(int(run[0]), len(run))
 
 
 class ExtentAllocator:

@@ -8,30 +8,34 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hisparse_engine.memory.residency import Copies, ResidencyMap, Slots
+from hisparse_engine.memory.residency import ResidencyMap, Slots, Where
 
 UNWANTED = -1  # in a positions array: nothing here
 
 
 class HotBuffer(NamedTuple):
-    """One request's slots: ``home[p]`` is position ``p``'s host slot, ``seats`` are its device slots in use."""
+    """One request: ``home[p]`` is position ``p``'s host slot, ``seats`` its device slots in use, ``where`` its map."""
 
     home: Slots
     seats: Slots
+    where: Where
+
+
+class RowCopies(NamedTuple):
+    """Rows to bring in: the row at ``host_slots[i]`` goes to ``device_slots[i]``."""
+
+    host_slots: Slots
+    device_slots: Slots
 
 
 class SwapPlan(NamedTuple):
     """Where each wanted position will sit (int64 ``[batch, k]``), and the copies that make that true."""
 
     slots: Slots
-    copies: tuple[Copies, ...]
+    copies: tuple[RowCopies, ...]
     lookups: int
     misses: int
-
-    @property
-    def num_evicted(self) -> int:
-        """Rows that lose their seat."""
-        return sum(copies.num_evicted for copies in self.copies)
+    num_evicted: int
 
 
 def plan_swap_in(
@@ -41,22 +45,24 @@ def plan_swap_in(
     buffers: Sequence[HotBuffer],
     now: int,
 ) -> SwapPlan:
-    """Make ``positions [batch, k]`` (padded with -1, duplicates allowed) resident in ``group``'s map.
+    """Make ``positions [batch, k]`` (padded with -1, duplicates allowed) resident in ``group``'s maps.
 
-    The map is updated at once; rows must be copied before anybody reads the slots. -1 entries get slot 0.
+    The maps are updated at once; rows must be copied before anybody reads the slots. -1 entries get slot 0.
     """
     slots = np.zeros(positions.shape, dtype=np.int64)
-    copies: list[Copies] = []
-    lookups = misses = 0
+    copies: list[RowCopies] = []
+    lookups = misses = num_evicted = 0
     for row, buffer in enumerate(buffers):
-        wanted = positions[row] != UNWANTED
-        home = buffer.home[positions[row][wanted]]
-        found, hits = residency.lookup(group, home, now)
-        lookups += len(home)
+        valid = positions[row] != UNWANTED
+        wanted = positions[row][valid]
+        found, hits = residency.lookup(buffer.where, group, wanted, now)
+        lookups += len(wanted)
         if not hits.all():
-            missing = home[~hits]
+            missing = wanted[~hits]
             misses += len(missing)
-            copies.append(residency.replace(group, buffer.seats, np.unique(missing), now))
-            found = residency.device_slot_of[group, home]
-        slots[row, wanted] = found
-    return SwapPlan(slots, tuple(copies), lookups, misses)
+            seated = residency.replace(buffer.where, group, buffer.seats, np.unique(missing), now)
+            copies.append(RowCopies(buffer.home[seated.positions], seated.device_slots))
+            num_evicted += seated.num_evicted
+            found = buffer.where[group, wanted]
+        slots[row, valid] = found
+    return SwapPlan(slots, tuple(copies), lookups, misses, num_evicted)

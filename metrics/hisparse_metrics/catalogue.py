@@ -176,6 +176,11 @@ HOST_TOKENS_RESERVED: Final = _level(
     "Host slots promised to admitted requests for tokens that they have not generated yet.",
     "How much of the free host pool is already spoken for?",
 )  # fmt: skip
+HOST_TOKENS_CACHED: Final = _level(
+    "hisparse_host_tokens_cached", Unit.TOKENS, SPLIT,
+    "Host slots with rows of ended or retracted requests, kept for reuse; they count as free and are evicted for others.",
+    "How much of the free host pool still saves prefill?",
+)  # fmt: skip
 
 # -- index keys -------------------------------------------------------------------------------------------------
 
@@ -248,7 +253,7 @@ GENERATION_TOKENS: Final = _counter(
 )  # fmt: skip
 PREFIX_HIT_TOKENS: Final = _counter(
     "hisparse_prefix_hit_tokens_total", Unit.TOKENS, WORK,
-    "Prompt tokens whose rows another request had computed; they were copied, not computed again.",
+    "Prompt tokens whose rows another request had computed; they are shared, not computed again.",
     "How much prefill does prefix reuse save?",
 )  # fmt: skip
 DECODE_STEP_SECONDS: Final = _histogram(

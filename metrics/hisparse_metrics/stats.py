@@ -80,6 +80,7 @@ class Levels(NamedTuple):
     host_tokens: int = 0
     host_token_capacity: int = 0
     host_tokens_reserved: int = 0
+    host_tokens_cached: int = 0
     index_tokens: int = 0
     index_token_capacity: int = 0
     running_requests: int = 0

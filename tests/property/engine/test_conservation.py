@@ -247,9 +247,7 @@ class CoordinatorMachine(RuleBasedStateMachine):
         self.coordinator.audit([])
         assert self.coordinator.get_token_stats() == (0, 0.0, 0, 0.0)
         assert self.coordinator.host_tokens_reserved == 0
-        residency = self.coordinator.residency
-        assert (residency.device_slot_of == NONE).all()
-        assert (residency.host_slot_at == NONE).all()
+        assert (self.coordinator.residency.position_at == NONE).all()
 
 
 TestCoordinator = CoordinatorMachine.TestCase

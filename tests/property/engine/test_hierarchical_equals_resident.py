@@ -16,6 +16,7 @@ import torch
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from hisparse_engine.memory.prefix_tree import Tokens
 from hisparse_engine.models.dsa import DsaModel
 from hisparse_engine.request import Request, SamplingParams, Status
 from tests.support.models import RecordingEngine, engine_config, random_prompt, tiny_model
@@ -111,8 +112,8 @@ class SideBySide:
         self._answers: deque[bool] = deque()
         decide = self.hierarchical.coordinator.can_admit
 
-        def decide_and_note(max_tokens: int, promised: int | None = None) -> bool:
-            self._answers.append(decide(max_tokens, promised))
+        def decide_and_note(max_tokens: int, promised: int | None, tokens: Tokens) -> bool:
+            self._answers.append(decide(max_tokens, promised, tokens))
             return self._answers[-1]
 
         self.hierarchical.coordinator.can_admit = decide_and_note  # type: ignore[method-assign]

@@ -224,20 +224,20 @@ def test_decode_operations_belong_into_a_step() -> None:
         coordinator.end_step()
 
 
-def test_audit_finds_a_row_in_a_strangers_buffer_and_a_one_way_map() -> None:
+def test_audit_finds_a_row_that_does_not_exist_and_a_one_way_map() -> None:
     coordinator = make()
     seats = [prefill(coordinator, 9), prefill(coordinator, 9)]
     coordinator.audit(seats)
-    residency, slot = coordinator.residency, seats[0].device.slots[0]
-    true_home = residency.host_slot_at[0, slot]
-    residency.host_slot_at[0, slot] = seats[1].host.slots[0]
+    position_at, slot = coordinator.residency.position_at, seats[0].device.slots[0]
+    true = int(position_at[0, slot])
+    position_at[0, slot] = 0
     with pytest.raises(InvariantError, match="group 0: the residency map's two directions disagree"):
         coordinator.audit(seats)
-    residency.device_slot_of[0, seats[1].host.slots[0]] = slot
-    with pytest.raises(InvariantError, match="group 0: a hot buffer holds another request's row"):
+    position_at[0, slot] = 9
+    with pytest.raises(
+        InvariantError, match="group 0: a hot buffer holds a row that its request does not have"
+    ):
         coordinator.audit(seats)
-    residency.device_slot_of[0, seats[1].host.slots[0]] = -1
-    residency.host_slot_at[0, slot] = -1
-    assert residency.device_slot_of[0, true_home] == slot
-    with pytest.raises(InvariantError, match="a row is resident in a slot that nobody owns"):
-        coordinator.audit(seats)
+    position_at[0, slot] = true
+    with pytest.raises(InvariantError, match="device pool: 5 held"):
+        coordinator.audit(seats[:1])

@@ -154,7 +154,7 @@ def test_a_resident_engine_reports_one_tier(model: DsaModel) -> None:
 
 
 def test_full_pools_make_requests_wait_and_lose_none(model: DsaModel) -> None:
-    watched = Watched(model, POOLS | {"host_tokens": 30})
+    watched = Watched(model, POOLS | {"host_tokens": 30}, prefix_reuse=False)
     requests = [watched.add(20, 5) for _ in range(4)]
     watched.engine.step()
     assert [r.status for r in requests[1:]] == [Status.WAITING] * 3

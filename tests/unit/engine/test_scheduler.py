@@ -9,6 +9,7 @@ import pytest
 
 from hisparse_engine.kv import KVCoordinator, Seat
 from hisparse_engine.memory.pool import Claim
+from hisparse_engine.memory.prefix_tree import Tokens
 from hisparse_engine.request import Outcome, Request, SamplingParams, Status
 from hisparse_engine.scheduler import Batch, Scheduler
 
@@ -20,10 +21,10 @@ class FakeCoordinator:
         self.free = capacity
         self.staged = True
 
-    def can_admit(self, _max_tokens: int, promised: int) -> bool:
+    def can_admit(self, _max_tokens: int, promised: int, _tokens: Tokens) -> bool:
         return promised <= self.free
 
-    def admit(self, _max_tokens: int, promised: int) -> Seat:
+    def admit(self, _max_tokens: int, promised: int, _tokens: Tokens) -> Seat:
         seat = Seat(Claim(), Claim(), Claim(slots=np.arange(promised)))
         self.free -= promised
         return seat
@@ -38,7 +39,10 @@ class FakeCoordinator:
     def is_staged(self, _seat: Seat) -> bool:
         return self.staged
 
-    def release(self, seat: Seat) -> None:
+    def catch_up(self, _seat: Seat, _tokens: Tokens) -> None:
+        """Share nothing."""
+
+    def release(self, seat: Seat, _tokens: Tokens) -> None:
         self.free += seat.promised
 
 
@@ -66,6 +70,7 @@ class House:
             if chunk.last:
                 chunk.request.status = Status.STAGING
             chunk.request.num_computed += chunk.num_tokens
+            chunk.request.held_seat.length += chunk.num_tokens
         return batch
 
     def step_chunks(self) -> list[tuple[int, int, bool]]:
@@ -83,6 +88,7 @@ def test_a_request_prefills_then_stages_then_decodes() -> None:
     assert [chunk.last for chunk in batch.prefill] == [True]
     assert batch.decode == ()
     request.num_computed, request.status = 5, Status.STAGING
+    request.held_seat.length = 5
     assert house.step() == Batch((), (request,))
     assert request.status is Status.RUNNING
 
