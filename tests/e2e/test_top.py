@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -230,17 +230,21 @@ def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again(stats: Path) -> No
         pytest.skip("dash is not on PATH: no shell with job control that leaves a terminal's settings alone")
     environment = {"PS1": "ready> ", "PYTHONPATH": ":".join(sys.path)}
     with in_terminal(dash, "-im", columns=100, **environment) as shell:
-        shell.until("ready>")
+
+        def prompts(count: int) -> Callable[[str], bool]:
+            return lambda _: shell.raw.count(b"ready>") == count
+
+        shell.until(prompts(1))
         shell.type(f"{sys.executable} -m hisparse_engine top --interval 0.2 --stats-dir {stats}\n".encode())
         shell.until("test: ● up")
         shell.type(b"\x1a")
-        shell.until("Stopped")
+        shell.until("Stopped", prompts(2))
         shell.assert_restored()
         entered = shell.raw.count(b"\x1b[?1049h")
         shell.type(b"fg\n")
         shell.until("test: ● up", lambda _: shell.raw.count(b"\x1b[?1049h") > entered)
         shell.type(b"q")
-        shell.until(lambda _: shell.raw.rfind(b"\x1b[?1049l") > shell.raw.rfind(b"\x1b[?1049h"))
+        shell.until(prompts(3))
         shell.type(b"exit\n")
         assert shell.ended() == 0
         shell.assert_restored()
