@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from hisparse_metrics.sglang import LogParser, Record
-from hisparse_metrics.sidecar.skim import NOTHING, Verdicts
+from hisparse_metrics.sidecar.skim import READ, Decode, Verdicts
 
 _TYPES = (bool, int, float, str)
 _OTHER_DIGITS = bytes.maketrans(b"0123456789", b"9876543210")
@@ -42,13 +42,13 @@ def skimming_holds(data: bytes) -> None:
         verdicts.learn(line, items)
         changed = line.translate(_OTHER_DIGITS)
         (verdict,) = verdicts.of([changed])
-        if verdict is None:
+        if verdict is READ:
             continue
         found = other.feed(changed)
         assert not other.has_pending
         assert not other.malformed
-        assert bool(found) == (verdict is not NOTHING)
-        if found:
+        assert bool(found) == isinstance(verdict, Decode)
+        if isinstance(verdict, Decode):
             assert found == LogParser().feed(changed[verdict.inside])
             assert isinstance(found[0], Record)
             assert found[0].unknown_fields == verdict.unknown_fields

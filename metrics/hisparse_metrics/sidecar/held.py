@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hisparse_metrics.sidecar.skim import Verdict
+from hisparse_metrics.sidecar.skim import Decode
 
 
 class Held:
@@ -12,7 +12,7 @@ class Held:
 
     __slots__ = ("line", "replaced", "replaced_unknown_fields", "verdict")
 
-    def __init__(self, line: bytes, verdict: Verdict) -> None:
+    def __init__(self, line: bytes, verdict: Decode) -> None:
         self.line = line
         self.verdict = verdict
         self.replaced = self.replaced_unknown_fields = 0
@@ -29,7 +29,7 @@ class HeldLines:
     def __init__(self) -> None:
         self._held: dict[bytes, Held] = {}
 
-    def hold(self, line: bytes, verdict: Verdict) -> None:
+    def hold(self, line: bytes, verdict: Decode) -> None:
         """Hold ``line`` instead of the one of its writer before."""
         writer = line[verdict.writer]
         held = self._held.pop(writer, None)

@@ -23,7 +23,10 @@ from hisparse_metrics.sidecar.sources import JOURNAL, source_label
 from hisparse_metrics.sidecar.state import SidecarState
 from hisparse_metrics.sidecar.views import LogView, Snapshot, SourceView
 
-POLL_BYTES = 4 << 20
+POLL_BYTES = 1 << 20
+BACKLOG_BYTES = 4 << 20
+"""What is read with more than this behind it says nothing of now."""
+
 SAVE_SECONDS = 1.0
 _LOOK_SECONDS = 5.0
 _JOURNAL_TIME = re.compile(rb'"__REALTIME_TIMESTAMP"\s*:\s*"([0-9]{10,18})"')
@@ -77,7 +80,7 @@ class Pump:
     def _take(self, source: Source, batches: list[LineBatch], now: float) -> bool:
         lag = source.status().lag_bytes if batches else 0
         for batch, following in zip_longest(batches, batches[1:]):
-            time = 0.0 if lag > POLL_BYTES else written_at(batch, now)
+            time = 0.0 if lag > BACKLOG_BYTES else written_at(batch, now)
             self.state.take(batch, time, continues=_is_same_stream(batch, following))
             self._is_unsaved, self._logs = True, None
         return bool(lag)

@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Final
 
 from hisparse_metrics.sglang import Event, Record
 
@@ -34,16 +35,19 @@ _DECODE = re.compile(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Verdict:
-    """What a line comes to. ``inside``: the bare line in it; ``writer``: its ranks as printed."""
+class Decode:
+    """The verdict on a decode line. ``inside``: the bare line in it; ``writer``: its ranks as printed."""
 
     inside: slice
     writer: slice
-    unknown_fields: int = 0
+    unknown_fields: int
 
 
-NOTHING = Verdict(slice(0), slice(0))
-"""The verdict on lines that say nothing."""
+NOTHING: Final = False
+"""The verdict on a line that says nothing. It alone is false, so that loops in C can pass over such lines."""
+READ: Final = True
+"""The verdict on every other line: only reading it tells."""
+Verdict = Decode | bool
 
 
 class Verdicts:
@@ -53,17 +57,17 @@ class Verdicts:
         self._known: dict[bytes, Verdict] = {}
         self.num_bytes = 0
 
-    def of(self, lines: Sequence[bytes]) -> list[Verdict | None]:
-        """Return the verdict on each line; ``None`` where it must be read. The loop runs in C."""
-        return list(map(self._known.get, map(bytes.translate, lines, repeat(_WITH_ZEROS))))
+    def of(self, lines: Sequence[bytes]) -> list[Verdict]:
+        """Return the verdict on each line. The loop runs in C."""
+        return list(map(self._known.get, map(bytes.translate, lines, repeat(_WITH_ZEROS)), repeat(READ)))
 
     def learn(self, line: bytes, items: Sequence[Record | Event]) -> None:
         """Remember what a whole and well-formed line came to, if that tells what others come to."""
         if len(line) > _MAX_LINE_BYTES:
             return
         text = line.translate(_WITH_ZEROS)
-        verdict = _verdict_on_decode(line, items) if items else NOTHING if _is_plain(line) else None
-        if verdict is None or text in self._known:
+        verdict = _verdict_on_decode(line, items) if items else NOTHING if _is_plain(line) else READ
+        if verdict is READ or text in self._known:
             return
         size = len(text) + _OVERHEAD_BYTES
         if self.num_bytes + size > MAX_KNOWN_BYTES:
@@ -78,13 +82,13 @@ def _is_plain(line: bytes) -> bool:
     return b"{" not in line or bool(_BARE.match(line) or _DOCKER.fullmatch(line))
 
 
-def _verdict_on_decode(line: bytes, items: Sequence[Record | Event]) -> Verdict | None:
+def _verdict_on_decode(line: bytes, items: Sequence[Record | Event]) -> Verdict:
     item = items[0] if len(items) == 1 else None
     if not isinstance(item, Record) or item.values.get("phase") != "decode":
-        return None
+        return READ
     docker = _DOCKER.fullmatch(line)
     begin, end = docker.span(1) if docker else (0, len(line))
     found = _DECODE.fullmatch(line, begin, end)
     if found is None or (docker and b"\\" in found[1]):
-        return None
-    return Verdict(slice(*found.span(1)), slice(*found.span(2)), item.unknown_fields)
+        return READ
+    return Decode(slice(*found.span(1)), slice(*found.span(2)), item.unknown_fields)

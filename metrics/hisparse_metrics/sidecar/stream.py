@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import compress
 
 from hisparse_metrics.sglang import Event, LogParser, Record
 from hisparse_metrics.sidecar.held import HeldLines
 from hisparse_metrics.sidecar.log_state import LogState
-from hisparse_metrics.sidecar.skim import NOTHING, Verdicts
+from hisparse_metrics.sidecar.skim import NOTHING, READ, Decode, Verdicts
 
 
 class Stream:
@@ -25,15 +26,17 @@ class Stream:
 
         What is held back is taken in by :meth:`settle`.
         """
-        hold, is_pending, num_nothing = self._held.hold, self.parser.has_pending, 0
-        for index, verdict in enumerate(self._verdicts.of(lines)):
-            if verdict is None or is_pending:  # While a line's end is to come, any line may be that.
-                is_pending = self._read(lines[index], index in cut, log, time)
-            elif verdict is NOTHING:
-                num_nothing += 1
-            else:
+        was_pending, hold = self.parser.has_pending, self._held.hold
+        # While a line's end is to come, any line may be that.
+        verdicts = [READ] * len(lines) if was_pending else self._verdicts.of(lines)
+        for index, verdict in compress(enumerate(verdicts), verdicts):
+            if isinstance(verdict, Decode):
                 hold(lines[index], verdict)
-        log.lines["ignored"] += num_nothing
+            elif self._read(lines[index], index in cut, log, time) and not was_pending:
+                log.lines["ignored"] += verdicts[:index].count(NOTHING)
+                return self.take(lines[index + 1 :], [at - index - 1 for at in cut], log, time)
+        log.lines["ignored"] += verdicts.count(NOTHING)
+        return None
 
     def settle(self, log: LogState, time: float) -> None:
         """Take in what was held back, and bring the log's counts up to date."""

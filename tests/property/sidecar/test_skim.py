@@ -16,7 +16,7 @@ from hisparse_metrics.follow.lines import LineSplitter
 from hisparse_metrics.follow.source import LineBatch
 from hisparse_metrics.sglang import LogParser, Record
 from hisparse_metrics.sidecar.memory import remember
-from hisparse_metrics.sidecar.skim import NOTHING, Verdicts
+from hisparse_metrics.sidecar.skim import READ, Decode, Verdicts
 from hisparse_metrics.sidecar.state import SidecarState
 from tests.property.sglang.lines import STAMP, docker, wrapped
 from tests.unit.sidecar.support import (
@@ -156,7 +156,7 @@ def seen(state: SidecarState) -> tuple[object, ...]:
 @given(logs())
 def test_the_state_is_that_of_reading_every_line(log: Log) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Verdicts, "of", lambda self, lines: [None] * len(lines))
+        patch.setattr(Verdicts, "of", lambda self, lines: [READ] * len(lines))
         expected = seen(after(log, SidecarState()))
 
     assert seen(after(log, SidecarState())) == expected
@@ -202,11 +202,11 @@ def test_the_grammar_never_looks_at_which_digit(physical: list[str], seed: int) 
         verdicts.learn(line.encode(), items)
         other = other_digits(line, Random(seed))
         [verdict] = verdicts.of([other.encode()])
-        if verdict is None:
+        if verdict is READ:
             continue
         found = other_parser.feed(other)
         assert (other_parser.has_pending, other_parser.malformed) == (False, 0)
-        if verdict is NOTHING:
+        if not isinstance(verdict, Decode):
             assert not found
         else:
             (record,) = found

@@ -174,6 +174,7 @@ def test_backlog_is_counted_and_its_levels_are_not_shown(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pump, "POLL_BYTES", 1000)
+    monkeypatch.setattr(pump, "BACKLOG_BYTES", 1000)
     log = tmp_path / "a.log"
     write(log, (decode(1) + "\n") * 30, clock)
     write(log, decode(2) + "\n", clock)

@@ -11,7 +11,7 @@ from hisparse_metrics.sglang import LogParser
 from hisparse_metrics.sglang.events import MESSAGES
 from hisparse_metrics.sglang.fields import DECODE, PREFILL
 from hisparse_metrics.sidecar import skim
-from hisparse_metrics.sidecar.skim import NOTHING, Verdict, Verdicts
+from hisparse_metrics.sidecar.skim import READ, Decode, Verdict, Verdicts
 from hisparse_metrics.sidecar.state import SidecarState
 from tests.unit.sidecar.support import ACCESS, LOG, NO_HOST, decode, prefill, scrape
 
@@ -22,7 +22,7 @@ def docker(line: str, end: str = "\n") -> str:
     return json.dumps({"log": line + end, "stream": "stderr", "time": STAMP}, separators=(",", ":"))
 
 
-def verdict_after(learnt: str, line: str) -> Verdict | None:
+def verdict_after(learnt: str, line: str) -> Verdict:
     """Return the verdict on ``line`` of one who has read ``learnt``."""
     verdicts = Verdicts()
     verdicts.learn(learnt.encode(), LogParser().feed(learnt))
@@ -67,8 +67,8 @@ def test_lines_that_count_are_always_read(monkeypatch: pytest.MonkeyPatch) -> No
     decode(1).replace("14:09", "1409"), decode(1).replace("] ", "]"), decode(123456), "Q" + decode(1), "",
 ])  # fmt: skip
 def test_a_line_of_another_form_is_never_like_a_decode_line(line: str) -> None:
-    assert verdict_after(decode(41422), decode(99999, "0.99")) not in (None, NOTHING)
-    assert verdict_after(decode(41422), line) is None
+    assert isinstance(verdict_after(decode(41422), decode(99999, "0.99")), Decode)
+    assert verdict_after(decode(41422), line) is READ
 
 
 @pytest.mark.parametrize("line", [
@@ -78,7 +78,7 @@ def test_a_line_of_another_form_is_never_like_a_decode_line(line: str) -> None:
     '{"a": 12}', 'svc-1  | {"a": 12}', '\x1b[1m{"log": "12"}', ACCESS + " x" * 2000,
 ])  # fmt: skip
 def test_where_a_digit_may_matter_there_is_no_verdict(line: str) -> None:
-    assert verdict_after(line, line) is None
+    assert verdict_after(line, line) is READ
 
 
 def test_a_part_of_a_line_is_joined_whatever_is_known_of_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
