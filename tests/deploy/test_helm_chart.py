@@ -315,8 +315,9 @@ def test_the_service_monitor_finds_the_services() -> None:
         assert [service["spec"]["selector"].items() <= labels.items() for labels in pods].count(True) == 1
 
 
-def test_jobs_have_the_name_that_the_alerts_watch() -> None:
-    [monitor] = of_kind(objects_of("engine"), "PodMonitor")
+@pytest.mark.parametrize("variant", ["engine", "vllm"])
+def test_jobs_have_the_name_that_the_alerts_watch(variant: str) -> None:
+    [monitor] = of_kind(objects_of(variant), "PodMonitor")
     [endpoint] = monitor["spec"]["podMetricsEndpoints"]
     job = next(rule for rule in endpoint["relabelings"] if rule.get("targetLabel") == "job")
     assert job["replacement"].startswith("hisparse")
@@ -399,6 +400,7 @@ def test_tls_reaches_probes_monitors_and_commands() -> None:
         ({"podMonitor": {"interval": "5"}}, "/podMonitor/interval"),
         ({"web": {"tls": True}}, "/web/configSecret"),
         ({"sglang": {"enabled": True}}, "/sglang/image"),
+        ({"vllm": {"podMonitor": {"enabled": True}}}, "/vllm/podMonitor/matchLabels"),
         ({"serviceMonitor": {"namespaces": ["a"]}}, "/serviceMonitor"),
     ],
 )
@@ -434,6 +436,7 @@ def test_the_notes_name_what_was_installed_and_what_is_missing() -> None:
     complete = notes(example("engine"))
     assert "statefulset/run-hisparse-engine" in complete
     assert "yet" not in complete
+    assert "yet" not in notes(example("vllm"))
 
 
 # --- the README, and a chart of somebody else's ---

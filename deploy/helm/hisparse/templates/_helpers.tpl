@@ -102,7 +102,17 @@ periodSeconds: 5
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 {{- end -}}
 
-{{/* Fields that both monitors share. HiSparseEngineDown watches jobs whose names start with "hisparse". */}}
+{{/* How series are named. HiSparseEngineDown watches jobs whose names start with "hisparse". */}}
+{{- define "hisparse.relabelings" -}}
+- {action: replace, targetLabel: job, replacement: {{ .job }}}
+# A name that a person knows, and that a restarted pod of a StatefulSet keeps.
+- sourceLabels: [__meta_kubernetes_namespace, __meta_kubernetes_pod_name]
+  separator: /
+  action: replace
+  targetLabel: instance
+{{- end -}}
+
+{{/* Fields that the monitors of our own endpoint share. */}}
 {{- define "hisparse.endpoint" -}}
 {{- $values := .monitor -}}
 port: metrics
@@ -111,12 +121,7 @@ scheme: {{ include "hisparse.scheme" .root | lower }}
 interval: {{ $values.interval }}
 scrapeTimeout: {{ $values.scrapeTimeout }}
 relabelings:
-  - {action: replace, targetLabel: job, replacement: hisparse}
-  # A name that a person knows, and that a restarted pod of a StatefulSet keeps.
-  - sourceLabels: [__meta_kubernetes_namespace, __meta_kubernetes_pod_name]
-    separator: /
-    action: replace
-    targetLabel: instance
+  {{- include "hisparse.relabelings" (dict "job" "hisparse") | nindent 2 }}
 metricRelabelings:
   # A node without SGLang has no log that a pattern could match; that is no failure.
   - sourceLabels: [__name__, container, source]
