@@ -74,6 +74,8 @@ class Config(_Frozen):
     """How much of the past tells when a host pool will be full."""
     link_bytes_per_second: Annotated[float, Field(gt=0)] = 54.8e9
     """What one device's link carries from the host. The default is the copy engine of PCIe 5.0 x16 on an H200, measured."""
+    vllm_links: Annotated[int, Field(gt=0)] = 8
+    """Tensor-parallel ranks of one vLLM engine: it adds up the bytes of all their links."""
     job_pattern: str = "hisparse.*"
     """Regular expression of the Prometheus jobs that scrape HiSparse exporters; HiSparseEngineDown watches them."""
     runbook_base: str = "docs/runbooks"

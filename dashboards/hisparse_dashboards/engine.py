@@ -89,6 +89,7 @@ def build(config: Config) -> dashboard.Dashboard:
             "throughput": work.throughput(seen),
             "requests": work.requests(seen),
             "prefix-hits": outcomes.prefix_hits(seen),
+            "kept-rows": outcomes.kept_rows(seen),
         }),
         Row("outcomes", "What became of requests", 8, {
             "outcomes": outcomes.outcomes(seen),

@@ -68,3 +68,18 @@ def prefix_hits(view: View) -> timeseries.Panel:
         [Line(ratio(f"{spared}", f"({spared} + {computed})"), "reused", palette.PROMPT)],
     )
     return bounded(panel)
+
+
+def kept_rows(view: View) -> timeseries.Panel:
+    """Draw the rows of ended requests that are kept in free host slots."""
+    return curves(
+        "Host tokens kept for reuse",
+        "How much of the free host pool still holds rows of ended requests? They spare prefill when a prompt begins alike, "
+        "and give way as soon as others need the room; near 0 with a full pool, prefixes do not live long enough.",
+        palette.TOKENS,
+        [
+            Line(expressions.level(view, v.HOST_CACHED), "host tokens kept (free)", palette.HOST),
+            Line(expressions.level(view, v.HOST_CAPACITY), "capacity", palette.CAPACITY, dashed=True),
+        ],
+        axis="tokens",
+    )

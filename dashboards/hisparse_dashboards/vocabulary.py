@@ -26,6 +26,10 @@ DEVICE_CACHE_USAGE = recorded("device_cache_usage", "ratio")
 HOST_USED = recorded("host_used", "tokens")
 HOST_CAPACITY = recorded("host_capacity", "tokens")
 HOST_TOKEN_USAGE = recorded("host_token_usage", "ratio")
+HOST_CACHED = recorded("host_cached", "tokens")
+"""Our engine only: slots with rows of ended requests, kept for reuse; they count as free."""
+HOST_CACHE_USAGE = recorded("host_cache_usage", "ratio")
+"""vLLM's block gauges only: evictable blocks count as used there, so a warm cache looks full; no alert reads it."""
 HOST_COMMITTED = recorded("host_committed", "ratio")
 """Used and promised host slots over capacity: at 1 nothing more can be admitted. The usage where nothing is promised."""
 HOST_TIME_TO_FULL = recorded("host_time_to_full", "seconds")
@@ -60,6 +64,11 @@ RANK = ("engine", *IDENTITY)
 def same_rank(expr: str, condition: str) -> str:
     """Keep the series of ``expr`` whose rank satisfies ``condition``."""
     return f"{expr} and on ({', '.join(RANK)}) ({condition})"
+
+
+def no_room(share: str, full: float) -> str:
+    """Keep the shares of a pool that leave no room: ``full``, or not enough for one more request of average size."""
+    return f"({share} >= {full:g} or {share} and {share} * (1 + 1 / ({RUNNING} > 0)) >= 1)"
 
 
 def unless_same_rank(expr: str, condition: str) -> str:

@@ -26,11 +26,12 @@ def host_pool_full(limits: Thresholds) -> Alert:
         "HiSparseHostPoolFull",
         "critical",
         v.same_rank(
-            f"{v.HOST_COMMITTED} >= {limits.host_pool_full:g}", f"{v.WAITING} > 0 or {v.REFUSED} > 0"
+            v.no_room(v.HOST_COMMITTED, limits.host_pool_full), f"{v.WAITING} > 0 or {v.REFUSED} > 0"
         ),
         "2m",
         f"{WHO}: {PERCENT} of the host pool is used or promised, and requests wait or are refused",
-        "Every host slot is used or reserved for tokens still to be generated, so no further request can be admitted. "
+        "The host slots that are neither used nor reserved for tokens still to be generated do not suffice for one more "
+        "request like those that run. "
         "Likely causes: more or longer requests than the pool was sized for, or one rank getting too many of them. "
         "First: send new requests elsewhere or lower the generation limit, then enlarge the host pool.",
     )

@@ -41,7 +41,8 @@ def log_format_unknown(limits: Thresholds) -> Alert:
     lines = EVERYTHING.counter(m.SOURCE_LINES)
     parsed = EVERYTHING.matching('outcome="parsed"')
     malformed = EVERYTHING.matching('outcome="malformed"').counter(m.SOURCE_LINES)
-    never = f"{SUM} ({lines}) > {limits.unknown_format_lines} unless {PER_SOURCE} ({parsed.counter(m.SOURCE_LINES)} > 0)"
+    understood = f"{parsed.counter(m.SOURCE_LINES)} > 0 or {EVERYTHING.counter(m.ENGINE_STARTS)} > 0"
+    never = f"{SUM} ({lines}) > {limits.unknown_format_lines} unless {PER_SOURCE} ({understood})"
     cut = f"{SUM} (increase({malformed}[15m])) > {limits.malformed_lines}"
     not_now = f"{cut} unless {PER_SOURCE} ({parsed.rate(m.SOURCE_LINES)} > 0)"
     return Alert(

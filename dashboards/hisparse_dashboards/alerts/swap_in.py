@@ -39,11 +39,14 @@ def backup_stalled() -> Alert:
 
 
 def vllm_backup_stalled() -> Alert:
-    """Tell that vLLM's queue of pages for the host stands still."""
+    """Tell that vLLM's queue of pages for the host stands still while it works; an idle one keeps its last number."""
     return Alert(
         "HiSparseBackupStalled",
         "critical",
-        v.same_rank(f"{v.BACKUP_PENDING} > 0", f"changes({v.BACKUP_PENDING}[10m]) == 0"),
+        v.same_rank(
+            v.same_rank(f"{v.BACKUP_PENDING} > 0", f"changes({v.BACKUP_PENDING}[10m]) == 0"),
+            f"{v.RUNNING} > 0",
+        ),
         "5m",
         f"{WHO}: {NUMBER} pages wait for the host, unchanged for 10 minutes",
         f"vLLM has pages to copy to the host, and their number does not move. {_BACKUP_FIRST}",
@@ -53,11 +56,11 @@ def vllm_backup_stalled() -> Alert:
 
 def device_usage_saturated(limits: Thresholds) -> Alert:
     """Tell that requests wait for device slots while the host pool has room."""
-    waiting = v.same_rank(f"{v.DEVICE_TOKEN_USAGE} >= {limits.device_usage_warning:g}", f"{v.WAITING} > 0")
+    waiting = v.same_rank(v.no_room(v.DEVICE_TOKEN_USAGE, limits.device_usage_warning), f"{v.WAITING} > 0")
     return Alert(
         "HiSparseDeviceUsageSaturated",
         "warning",
-        v.unless_same_rank(waiting, f"{v.HOST_COMMITTED} >= {limits.host_pool_full:g}"),
+        v.unless_same_rank(waiting, v.no_room(v.HOST_COMMITTED, limits.host_pool_full)),
         "10m",
         f"{WHO}: device pool {PERCENT} used and requests wait, though the host pool has room",
         "A full device pool alone is normal; here it keeps requests waiting. Likely causes: hot buffers that are large for "
@@ -70,13 +73,17 @@ def hot_buffer_thrashing(config: Config) -> Alert:
     """Tell that hot buffers miss so much that the link carries little else."""
     limits = config.thresholds
     busy = limits.thrashing_link_share * config.link_bytes_per_second
+    link = (
+        f'{v.HOST_TO_DEVICE}{{engine!="vllm"}} > {busy:g} or '
+        f'{v.HOST_TO_DEVICE}{{engine="vllm"}} > {busy * config.vllm_links:g}'
+    )
     return Alert(
         "HiSparseHotBufferThrashing",
         "warning",
-        v.same_rank(f"1 - {v.HIT_RATIO} > {limits.thrashing_miss_ratio:g}", f"{v.HOST_TO_DEVICE} > {busy:g}"),
+        v.same_rank(f"1 - {v.HIT_RATIO} > {limits.thrashing_miss_ratio:g}", link),
         "10m",
         f"{WHO}: {PERCENT} of the top-k rows miss the hot buffer",
         f"Swap-in uses more than {limits.thrashing_link_share:.0%} of the link, and steps wait for it. Likely causes: hot "
         "buffers that are small for the model's selection, or a batch that is too large for the device pool. First: raise "
-        "--device-buffer-size, or lower the number of running requests.",
+        "the hot buffer (--device-buffer-size, SGLang's device_buffer_size), or lower the number of running requests.",
     )

@@ -23,6 +23,7 @@ def rules(config: Config) -> dict[str, str]:
         v.DEVICE_TOKEN_USAGE: existing(scope, m.DEVICE_TOKEN_USAGE, m.DEVICE_TOKEN_CAPACITY),
         v.HOST_USED: used,
         v.HOST_CAPACITY: capacity,
+        v.HOST_CACHED: scope.gauge(m.HOST_TOKENS_CACHED),
         v.HOST_TOKEN_USAGE: existing(scope, m.HOST_TOKEN_USAGE, m.HOST_TOKEN_CAPACITY),
         v.HOST_COMMITTED: ratio(f"({used} + {reserved})", capacity),
         v.HIT_RATIO: ratio(scope.rate(m.SWAP_IN_HITS), scope.rate(m.SWAP_IN_LOOKUPS)),

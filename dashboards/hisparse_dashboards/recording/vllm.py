@@ -10,7 +10,10 @@ from __future__ import annotations
 from hisparse_dashboards import vocabulary as v
 from hisparse_dashboards.config import Config
 
-HOST_USAGE = ("vllm:hisparse_host_cache_usage_perc", "vllm:hisparse_host_blocks_usage")
+HOST_USAGE = "vllm:hisparse_host_cache_usage_perc"
+"""Counts evictable blocks as free, as our own usage does."""
+HOST_BLOCKS_USAGE = "vllm:hisparse_host_blocks_usage"
+"""An older revision's: counts evictable blocks as used."""
 HOST_BLOCKS_USED = "vllm:hisparse_host_blocks_used"
 HOST_BLOCKS = "vllm:hisparse_host_blocks_total"
 """A gauge, whatever its name says."""
@@ -27,7 +30,7 @@ PROMPT_TOKENS = "vllm:prompt_tokens_total"
 PREEMPTIONS = "vllm:num_preemptions_total"
 CACHE_CONFIG = "vllm:cache_config_info"
 NAMES = frozenset({
-    *HOST_USAGE, HOST_BLOCKS_USED, HOST_BLOCKS, *HITS, MISSES, LOOKUPS, HOST_TO_DEVICE_BYTES, *PENDING, DEVICE_USAGE,
+    HOST_USAGE, HOST_BLOCKS_USAGE, HOST_BLOCKS_USED, HOST_BLOCKS, *HITS, MISSES, LOOKUPS, HOST_TO_DEVICE_BYTES, *PENDING, DEVICE_USAGE,
     RUNNING, WAITING, GENERATION_TOKENS, PROMPT_TOKENS, PREEMPTIONS, CACHE_CONFIG,
 })  # fmt: skip
 """Every series of vLLM that is read."""
@@ -44,13 +47,13 @@ def rules(config: Config) -> dict[str, str]:
     """Return name → expression, in an order in which each reads only what stands before it."""
     window = config.vllm_rate_window
     hits, misses, lookups = _rates(HITS, window), _rates((MISSES,), window), _rates((LOOKUPS,), window)
-    usage = _any(*HOST_USAGE, f"{HOST_BLOCKS_USED} / ({HOST_BLOCKS} > 0)")
+    blocks = _any(HOST_BLOCKS_USAGE, f"{HOST_BLOCKS_USED} / ({HOST_BLOCKS} > 0)")
     generation, running = _rates((GENERATION_TOKENS,), config.rate_window), RUNNING
     return {
         BLOCK_SIZE: _rank(f"max by (job, instance, engine) ({_any(*map(_block_size, BLOCK_SIZES))})"),
-        v.HOST_TOKEN_USAGE: _rank(usage),
-        v.HOST_COMMITTED: _rank(usage),
-        v.HOST_USED: _in_tokens(HOST_BLOCKS_USED),
+        v.HOST_TOKEN_USAGE: _rank(HOST_USAGE),
+        v.HOST_COMMITTED: _rank(HOST_USAGE),
+        v.HOST_CACHE_USAGE: _rank(blocks),
         v.HOST_CAPACITY: _in_tokens(HOST_BLOCKS),
         v.DEVICE_CACHE_USAGE: _rank(_if_hisparse(DEVICE_USAGE)),
         v.HIT_RATIO: _rank(f"({hits}) / (({_any(f'({hits}) + ({misses})', lookups)}) > 0)"),
@@ -63,7 +66,7 @@ def rules(config: Config) -> dict[str, str]:
         v.WAITING: _rank(_if_hisparse(WAITING)),
         v.RETRACTIONS: _rank(_if_hisparse(_rates((PREEMPTIONS,), config.rate_window))),
         # Its series end with the process, so a target that had them within the hour is judged by its scrapes.
-        v.ENGINE_UP: f'0 * last_over_time({v.HOST_TOKEN_USAGE}{{engine="vllm"}}[1h]) '
+        v.ENGINE_UP: f"0 * ({_any(*map(_last_hour, (v.HOST_TOKEN_USAGE, v.HOST_CACHE_USAGE)))}) "
         "+ on (job, instance) group_left () up",
         v.STALLED: _rank(_if_hisparse(
             f"({running} > bool 0) * (increase({GENERATION_TOKENS}[{STALLED_WINDOW}]) == bool 0)"
@@ -82,13 +85,17 @@ def _rates(counters: tuple[str, ...], window: str) -> str:
 
 def _if_hisparse(expr: str) -> str:
     """Keep what comes from a vLLM that has a HiSparse host cache."""
-    return f"{expr} and {SAME_TARGET} ({_any(*HOST_USAGE, HOST_BLOCKS_USED)})"
+    return f"{expr} and {SAME_TARGET} ({_any(HOST_USAGE, HOST_BLOCKS_USAGE, HOST_BLOCKS_USED)})"
 
 
 def _rank(expr: str) -> str:
     """Give vLLM's series the labels of a rank; the rule itself then sets ``engine``."""
     indexed = f'label_replace({expr}, "dp_rank", "$1", "engine", "(.*)")'
     return f'label_replace({indexed}, "engine_name", "vllm", "", "")'
+
+
+def _last_hour(name: str) -> str:
+    return f'last_over_time({name}{{engine="vllm"}}[1h])'
 
 
 def _block_size(tokens: int) -> str:

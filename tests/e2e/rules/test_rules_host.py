@@ -75,20 +75,26 @@ def test_usage_of_a_log_needs_no_capacity(tmp_path: Path) -> None:
     )
 
 
+def test_usage_of_vllm_that_counts_evictable_blocks_as_free(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        of(VLLM, {"vllm:hisparse_host_cache_usage_perc": "0.97x30"}),
+        Moment("2m", HIGH, (Firing("critical", f"{VLLM_WHO}: host pool 97% full", VLLM_LABELS),)),
+    )
+
+
 @pytest.mark.parametrize(
     "series",
     [
-        {"vllm:hisparse_host_cache_usage_perc": "0.97x30"},
         {"vllm:hisparse_host_blocks_usage": "0.97x30"},
         {"vllm:hisparse_host_blocks_used": "97x30", "vllm:hisparse_host_blocks_total": "100x30"},
     ],
 )
-def test_usage_of_vllm_in_each_of_its_spellings(tmp_path: Path, series: dict[str, str]) -> None:
-    run(
-        tmp_path,
-        of(VLLM, series),
-        Moment("2m", HIGH, (Firing("critical", f"{VLLM_WHO}: host pool 97% full", VLLM_LABELS),)),
-    )
+def test_a_warm_cache_of_vllm_whose_blocks_count_as_used_is_quiet(
+    tmp_path: Path, series: dict[str, str]
+) -> None:
+    waiting = {"vllm:num_requests_waiting": "3x30", "vllm:num_requests_running": "3x30"}
+    run(tmp_path, of(VLLM, series | waiting), Moment("20m", HIGH), Moment("20m", FULL))
 
 
 # --- full ---
@@ -131,6 +137,16 @@ def test_full_fires_when_requests_are_refused_though_none_waits(tmp_path: Path) 
         Moment("9m", FULL),
         Moment("13m", FULL, full(99)),
     )
+
+
+def test_full_fires_when_one_more_request_like_those_that_run_does_not_fit(tmp_path: Path) -> None:
+    running = of(RANK, {"hisparse_running_requests": "3x60"})
+    run(tmp_path, pool("900x60", "60x60", "5x60") | running, Moment("2m", FULL, full(96)))
+
+
+def test_room_for_one_more_request_is_quiet(tmp_path: Path) -> None:
+    running = of(RANK, {"hisparse_running_requests": "30x60"})
+    run(tmp_path, pool("900x60", "60x60", "5x60") | running, Moment("50m", FULL))
 
 
 def test_a_full_pool_that_nobody_waits_for_is_quiet(tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ def test_a_log_of_which_nothing_was_ever_understood(tmp_path: Path) -> None:
     )
 
 
+def test_a_log_whose_engine_said_that_it_is_ready_is_known(tmp_path: Path) -> None:
+    ready = of(LOG, {"hisparse_engine_starts_total": "1x60"})
+    run(tmp_path, lines("0x60", "0+1000x60", "0x60") | ready, Moment("50m", UNKNOWN))
+
+
 def test_records_that_are_all_malformed_since_an_upgrade(tmp_path: Path) -> None:
     run(
         tmp_path,

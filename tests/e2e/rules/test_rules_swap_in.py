@@ -16,6 +16,9 @@ GB = 1_000_000_000 * 60
 """A gigabyte a second, in bytes a minute."""
 
 
+WORKING = {"vllm:num_requests_running": "2x60", "vllm:hisparse_host_blocks_usage": "0.5x60"}
+
+
 # --- backup ---
 
 
@@ -49,11 +52,16 @@ def test_pages_of_vllm_that_do_not_move(tmp_path: Path, metric: str) -> None:
     )
     run(
         tmp_path,
-        of(VLLM, {metric: "3 5 4 6 2 7x40 1 2 3 0 4 5 1"}),
+        of(VLLM, {metric: "3 5 4 6 2 7x40 1 2 3 0 4 5 1"} | WORKING),
         Moment("18m", BACKUP),
         Moment("25m", BACKUP, (stalled,)),
         Moment("48m", BACKUP),
     )
+
+
+def test_an_idle_vllm_keeps_its_last_number_of_pages(tmp_path: Path) -> None:
+    idle = WORKING | {"vllm:num_requests_running": "0x60"}
+    run(tmp_path, of(VLLM, {"vllm:hisparse_pending_spills": "7x60"} | idle), Moment("50m", BACKUP))
 
 
 def test_an_empty_queue_of_vllm_is_no_stalled_one(tmp_path: Path) -> None:
@@ -124,6 +132,15 @@ def test_misses_on_an_idle_link_and_a_busy_link_without_misses_are_quiet(
     run(tmp_path, swapping(misses, gigabytes), Moment("50m", THRASHING))
 
 
+def test_the_links_of_all_ranks_of_a_vllm_may_carry_more(tmp_path: Path) -> None:
+    moving = {
+        "vllm:hisparse_cache_hits_total": "0+750x60",
+        "vllm:hisparse_cache_misses_total": "0+250x60",
+        "vllm:hisparse_host_to_device_bytes_total": f"0+{40 * GB}x60",
+    }
+    run(tmp_path, of(VLLM, moving), Moment("50m", THRASHING))
+
+
 def test_thrashing_by_the_counters_of_vllm(tmp_path: Path) -> None:
     thrashing = Firing("warning", f"{VLLM_WHO}: 25% of the top-k rows miss the hot buffer", VLLM_LABELS)
     run(
@@ -131,7 +148,7 @@ def test_thrashing_by_the_counters_of_vllm(tmp_path: Path) -> None:
         of(VLLM, {
             "vllm:hisparse_cache_hits_total": "0+750x60",
             "vllm:hisparse_cache_misses_total": "0+250x60",
-            "vllm:hisparse_host_to_device_bytes_total": f"0+{40 * GB}x60",
+            "vllm:hisparse_host_to_device_bytes_total": f"0+{8 * 40 * GB}x60",
         }),
         Moment("30m", THRASHING, (thrashing,)),
     )  # fmt: skip

@@ -11,12 +11,14 @@ from hisparse_dashboards import alert_docs, alertmanager, alerts
 from hisparse_dashboards.config import DEFAULT, Config, Thresholds
 from hisparse_dashboards.recording import every_engine
 from hisparse_dashboards.rules import Alert
-from tests.support.dashboard_json import exposed_names, selectors
+from hisparse_metrics import catalogue
+from hisparse_metrics.metric import Origin
+from tests.support.dashboard_json import selectors
 
 ROOT = Path(__file__).parents[3]
 ALERTS = alerts.all_alerts(DEFAULT)
 RECORDED = {rule.name for rule in every_engine(DEFAULT)}
-OF_LOGS = {name for name in exposed_names() if name.startswith("hisparse_source_")}
+OF_LOGS = {metric.name for metric in catalogue.ALL if metric.origin is Origin.SOURCE}
 """What the sidecar says about a log itself has no counterpart in another engine, and so no recorded name."""
 PAGE = alert_docs.render(DEFAULT)
 each_alert = pytest.mark.parametrize(

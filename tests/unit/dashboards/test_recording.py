@@ -42,16 +42,21 @@ def test_an_engine_records_a_name_once(engine: str) -> None:
 def test_what_every_engine_can_tell_is_recorded_for_each(engine: str) -> None:
     names = {rule.name for rule in rules_of(engine)}
     assert names >= {
-        vocabulary.HOST_USED, vocabulary.HOST_CAPACITY, vocabulary.HOST_TOKEN_USAGE, vocabulary.HOST_COMMITTED,
+        vocabulary.HOST_CAPACITY, vocabulary.HOST_TOKEN_USAGE, vocabulary.HOST_COMMITTED,
         vocabulary.GENERATION, vocabulary.RUNNING, vocabulary.WAITING, vocabulary.RETRACTIONS, vocabulary.ENGINE_UP,
         vocabulary.STALLED,
     }  # fmt: skip
 
 
-def test_the_device_usage_of_vllm_is_another_thing_and_has_another_name() -> None:
+def test_what_is_another_thing_in_vllm_has_another_name() -> None:
     names = {rule.name for rule in rules_of("vllm")}
-    assert vocabulary.DEVICE_CACHE_USAGE in names
-    assert not names & {vocabulary.DEVICE_TOKEN_USAGE, vocabulary.DEVICE_USED, vocabulary.DEVICE_CAPACITY}
+    assert {vocabulary.DEVICE_CACHE_USAGE, vocabulary.HOST_CACHE_USAGE} <= names
+    assert not names & {
+        vocabulary.HOST_USED,
+        vocabulary.DEVICE_TOKEN_USAGE,
+        vocabulary.DEVICE_USED,
+        vocabulary.DEVICE_CAPACITY,
+    }
 
 
 def test_pages_and_logs_never_record_the_same_series() -> None:
