@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hisparse_engine.request import Request, RequestError, SamplingParams
-from hisparse_engine.sampling import sample
+from hisparse_engine.sampling import append_logprobs, sample
 
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0, -4.0])
 DRAWS = 4000
@@ -93,3 +93,29 @@ def test_wrong_parameters_are_refused_with_the_rule_and_the_value(
     with pytest.raises(RequestError) as refused:
         SamplingParams(**params)
     assert str(refused.value) == message
+
+
+def test_logprobs_are_kept_for_whoever_asked_and_know_nothing_of_temperature() -> None:
+    logits = torch.randn(2, 50, generator=torch.Generator().manual_seed(1))
+    asked = Request(0, (1,), SamplingParams(temperature=2.0, top_p=0.1, logprobs=3), 0.0)
+    silent = Request(1, (1,), SamplingParams(), 0.0)
+    append_logprobs(logits, [asked, silent], [7, 8])
+    expected = torch.log_softmax(logits[0], dim=-1)
+    best = expected.topk(3)
+    ((chosen, ids, values),) = asked.logprobs
+    assert chosen == pytest.approx(float(expected[7]))
+    assert list(ids) == best.indices.tolist()
+    assert list(values) == pytest.approx(best.values.tolist())
+    assert silent.logprobs == []
+
+
+def test_more_logprobs_than_tokens_are_all_tokens() -> None:
+    request = Request(0, (1,), SamplingParams(logprobs=20), 0.0)
+    append_logprobs(torch.zeros(1, 5), [request], [0])
+    assert sorted(request.logprobs[0].top_ids) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("number", [-1, 21])
+def test_the_number_of_logprobs_has_a_limit(number: int) -> None:
+    with pytest.raises(RequestError, match=r"logprobs: must be in \[0, 20\]"):
+        SamplingParams(logprobs=number)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
 
 from hisparse_engine.errors import CheckpointError
 from hisparse_engine.tokenizer import Tokenizer
@@ -117,3 +117,25 @@ def test_a_damaged_tokenizer(tmp_path: Path, content: str) -> None:
     assert Tokenizer.is_in(tmp_path)
     with pytest.raises(CheckpointError, match=r"cannot be read as a tokenizer .*; download it again"):
         Tokenizer.open(tmp_path)
+
+
+@pytest.mark.parametrize("text", [SAMPLE, "", "a b", "\x00\x7f"])
+def test_the_bytes_of_the_tokens_are_the_bytes_of_the_text(text: str) -> None:
+    tokenizer = byte_tokenizer()
+    assert b"".join(map(tokenizer.token_bytes, tokenizer.encode(text))) == text.encode()
+
+
+def test_a_token_s_bytes_in_a_vocabulary_that_falls_back_to_bytes() -> None:
+    tokenizer = fallback_tokenizer()
+    assert [tokenizer.token_bytes(i) for i in (256, 0x41, 0xE6, 999)] == [b" hello", b"A", b"\xe6", b""]
+
+
+def test_a_special_token_s_bytes_are_its_name() -> None:
+    assert byte_tokenizer().token_bytes(256) == b"<|end|>"
+
+
+def test_special_tokens_around_a_prompt_can_be_left_out() -> None:
+    backend = Backend(models.WordLevel({"a": 0, "[BOS]": 1}, unk_token="a"))
+    backend.post_processor = processors.TemplateProcessing(single="[BOS] $A", special_tokens=[("[BOS]", 1)])
+    tokenizer = Tokenizer(backend)
+    assert (tokenizer.encode("a"), tokenizer.encode("a", special_tokens=False)) == ([1, 0], [0])
