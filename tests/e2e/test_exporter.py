@@ -148,6 +148,15 @@ def test_a_hundred_ranks_on_one_exporter(tmp_path: Path) -> None:
     assert up == {str(rank): 1.0 for rank in range(100)}
 
 
+def test_it_says_where_to_look(tmp_path: Path) -> None:
+    with running([*CLI, "--stats-dir", str(tmp_path), "--listen", "127.0.0.1:0"]) as process:
+        assert process.stdout is not None
+        found = re.search(r"serving (\S+)/metrics from .*; live page: (\S+)/$", process.stdout.readline())
+        assert found
+        assert found[1] == found[2]
+        assert "<title>HiSparse</title>" in fetch(f"{found[2]}/")
+
+
 def test_garbage_in_the_folder_hides_no_engine(tmp_path: Path) -> None:
     recorder = published(tmp_path)
     (tmp_path / "a.page").write_bytes(os.urandom(8000))

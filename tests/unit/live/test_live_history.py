@@ -81,7 +81,7 @@ def test_one_spike_of_a_second_is_seen_a_day_later() -> None:
 def test_a_rank_that_is_gone_has_a_gap_and_not_its_last_value() -> None:
     history = History()
     history.append(0.0, {ALL: row(), "a": row(host_tokens=5)})
-    history.append(1.0, {ALL: row()})
+    history.append(1.0, {ALL: row(host_tokens=7)})
     history.append(2.0, {ALL: row(), "a": row(host_tokens=0)})
     values = history.read("a", FINE, 0.0).values[HOST].tolist()
     assert (values[0], math.isnan(values[1]), values[2]) == (5, True, 0)

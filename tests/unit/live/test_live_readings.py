@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +79,16 @@ def test_bad_pages_are_not_reported_twice(tmp_path: Path, caplog: pytest.LogCapt
     assert caplog.records == []
     PageFolder(tmp_path).read()
     assert len(caplog.records) == 1
+
+
+def test_sampling_does_not_wait_for_a_scrape(tmp_path: Path) -> None:
+    collector = PageCollector(PageFolder(tmp_path))
+    read = readings_of(collector)
+    sampling = threading.Thread(target=read, daemon=True)
+    with collector.folder._lock:  # as a scrape of a slow folder holds it
+        sampling.start()
+        sampling.join(30)
+    assert not sampling.is_alive()
 
 
 def test_a_log_says_what_it_can_and_nothing_more() -> None:
