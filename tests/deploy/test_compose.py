@@ -108,6 +108,9 @@ def test_engine_and_sidecar_share_the_pages_in_memory(config: dict[str, Any]) ->
 def test_hisparse_understands_every_command(config: dict[str, Any]) -> None:
     for name in OURS:
         hisparse_cli.parse(command_of(config["services"][name]))
+    served = resolved(MODEL_DIR="/tmp", **commented_out("ENGINE_COMMAND"))["services"]["engine"]
+    assert "/tmp:/models:ro" in served["volumes"]
+    assert hisparse_cli.parse(command_of(served))["port"] == 8000
     example = {"SGLANG_LOG_DIR": "/tmp", **commented_out("SIDECAR_OPTIONS")}
     sidecar = resolved(**example)["services"]["sidecar"]
     assert "/tmp:/logs:ro" in sidecar["volumes"]

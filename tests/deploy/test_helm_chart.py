@@ -233,7 +233,7 @@ def test_our_containers_run_without_root_and_rights(variant: str) -> None:
             assert "livenessProbe" in container
 
 
-@pytest.mark.parametrize("variant", ["engine", "engine-own-model"])
+@pytest.mark.parametrize("variant", ["engine", "engine-serve"])
 def test_the_engine_passes_pod_security_restricted(variant: str) -> None:
     """With what the test above holds for every container: only volumes of the kinds that the level allows."""
     allowed = {
@@ -282,6 +282,17 @@ def test_a_failing_sidecar_keeps_sglang_neither_from_starting_nor_from_serving()
     assert {"POD_NAMESPACE", "POD_NAME", "POD_UID"} == {variable["name"] for variable in sidecar["env"]}
 
 
+def test_a_server_ends_in_good_order_before_it_is_killed() -> None:
+    engine = example("engine-serve")["engine"]
+    drain = hisparse_cli.parse(engine["args"])["drain_timeout"]
+    assert isinstance(drain, float)
+    assert engine["terminationGracePeriodSeconds"] > drain
+    sources = (ROOT / "hisparse_engine/server/site_api.py").read_text()
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        path = engine[probe]["httpGet"]["path"]
+        assert f'"{path}", methods=["GET"' in sources
+
+
 # --- who scrapes ---
 
 
@@ -300,7 +311,7 @@ def test_the_pod_monitor_finds_the_metrics_port_of_every_pod(variant: str) -> No
 
 
 def test_the_service_monitor_finds_the_services() -> None:
-    objects = render(example("engine-own-model") | {"nodeLogs": {"enabled": True}})
+    objects = render(example("engine-serve") | {"nodeLogs": {"enabled": True}})
     [monitor] = of_kind(objects, "ServiceMonitor")
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
     services = [s for s in of_kind(objects, "Service") if wanted <= s["metadata"]["labels"].items()]
@@ -407,7 +418,7 @@ def test_tls_reaches_probes_monitors_and_commands() -> None:
 def test_helm_refuses_a_wrong_value_by_its_path(values: dict[str, Any], said: str) -> None:
     with pytest.raises(helm_python.HelmValuesError) as error:
         render(values)
-    assert said in str(error.value).split("at ")[1].splitlines()[0]
+    assert re.search(rf"^- at '.*{re.escape(said)}", str(error.value), re.MULTILINE)
 
 
 def test_scraping_twice_is_refused() -> None:
