@@ -35,14 +35,18 @@ class Usage(NamedTuple):
 
 
 class Answer:
-    """The choices of one request. ``retry_after``: seconds to tell a client that finds the queue full."""
+    """The choices of one request.
+
+    ``param`` names the field that the prompts came in; ``retry_after`` is for a client that finds the queue full.
+    """
 
     def __init__(
-        self, engine: EngineClient, jobs: Sequence[Job], choices: Sequence[Choice], *, retry_after: int
-    ) -> None:
+        self, engine: EngineClient, jobs: Sequence[Job], choices: Sequence[Choice],
+        *, param: str, retry_after: int,
+    ) -> None:  # fmt: skip
         self._engine = engine
         self._jobs, self._choices = jobs, choices
-        self._retry_after = retry_after
+        self._param, self._retry_after = param, retry_after
         self._handles: list[Handle] = []
         self._updates: asyncio.Queue[tuple[int, Update | ApiError]] = asyncio.Queue()
         self._early: deque[tuple[int, Generated]] = deque()  # came while others still waited for their place
@@ -105,7 +109,7 @@ class Answer:
             case Refusal():
                 which = f"prompt {index}: " if len(self._jobs) > 1 else ""
                 code = "request_too_large" if update.reason == "capacity" else None
-                return bad_request(which + update.message, param="prompt", code=code)
+                return bad_request(which + update.message, param=self._param, code=code)
             case EngineGone():
                 return engine_gone()
             case _:

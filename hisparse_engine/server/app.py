@@ -10,12 +10,15 @@ from hisparse_engine import __version__
 from hisparse_engine.server.api_keys import KeyCheck
 from hisparse_engine.server.failures import handle_failures
 from hisparse_engine.server.generation_api import Service, generation_routes
+from hisparse_engine.server.host_check import HostCheck
 from hisparse_engine.server.site_api import site_routes
 from hisparse_metrics.collector import PageCollector
 
 
-def make_app(service: Service, collector: PageCollector, keys: Sequence[str] | None) -> FastAPI:
-    """Return the application. ``keys`` None lets everybody in."""
+def make_app(
+    service: Service, collector: PageCollector, keys: Sequence[str] | None, *, on_loopback: bool
+) -> FastAPI:
+    """Return the application. Without ``keys`` everybody is let in; ``on_loopback``, every program of this machine."""
     app = FastAPI(
         title="HiSparse", version=__version__, openapi_url=None
     )  # no page that loads scripts from afar
@@ -25,4 +28,6 @@ def make_app(service: Service, collector: PageCollector, keys: Sequence[str] | N
     handle_failures(app)
     if keys is not None:
         app.add_middleware(KeyCheck, keys=keys)
+    elif on_loopback:
+        app.add_middleware(HostCheck)
     return app

@@ -33,7 +33,7 @@ class ApiError(Exception):
 
     def encode(self) -> bytes:
         """Return the body as JSON."""
-        return json.dumps(self.body, ensure_ascii=False).encode()
+        return json.dumps(self.body, ensure_ascii=False).encode(errors="replace")
 
 
 def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:

@@ -48,6 +48,7 @@ class _Plan:
 
     body: GenerationBody
     jobs: Sequence[Job]
+    param: str
     shape: Shape
     answer_id: str
 
@@ -84,7 +85,8 @@ async def _answer(service: Service, raw: dict[str, object], planner: _Planner) -
     service.gate.check()
     model = service.model
     choices = [Choice(model.tokenizer, plan.body.stop) for _ in plan.jobs]
-    answer = Answer(service.engine, plan.jobs, choices, retry_after=service.answers.retry_after())
+    retry_after = service.answers.retry_after()
+    answer = Answer(service.engine, plan.jobs, choices, param=plan.param, retry_after=retry_after)
     headers = {"X-Request-Id": plan.answer_id}
     close = partial(service.answers.close, plan.answer_id)
     service.answers.add(plan.answer_id, answer)
@@ -123,7 +125,7 @@ def _plan_completion(service: Service, request: Request, raw: dict[str, object])
     _check_model(service.model, body.model)
     new_tokens = body.new_tokens or _COMPLETION_TOKENS
     jobs = [service.model.job(_encode(service, prompt), body, new_tokens, "prompt") for prompt in body.prompt]
-    return _plan(service, request, body, jobs, CompletionShape, "cmpl-")
+    return _plan(service, request, body, jobs, "prompt", CompletionShape, "cmpl-")
 
 
 def _plan_chat(service: Service, request: Request, raw: dict[str, object]) -> _Plan:
@@ -131,12 +133,12 @@ def _plan_chat(service: Service, request: Request, raw: dict[str, object]) -> _P
     _check_model(service.model, body.model)
     prompt = _render(service.model, body)
     job = service.model.job(prompt, body, body.new_tokens, "messages")
-    return _plan(service, request, body, [job], ChatShape, "chatcmpl-")
+    return _plan(service, request, body, [job], "messages", ChatShape, "chatcmpl-")
 
 
 def _plan(
-    service: Service, request: Request, body: GenerationBody, jobs: Sequence[Job], shape: type[Shape],
-    prefix: str,
+    service: Service, request: Request, body: GenerationBody, jobs: Sequence[Job], param: str,
+    shape: type[Shape], prefix: str,
 ) -> _Plan:  # fmt: skip
     answer_id = service.answers.new_id(prefix, request.headers.get("x-request-id"))
     model = service.model
@@ -144,7 +146,7 @@ def _plan(
         answer_id, model.name, int(time()), model.tokenizer,
         with_logprobs=body.num_logprobs is not None, with_ids=bool(body.return_token_ids),
     )  # fmt: skip
-    return _Plan(body, jobs, shaped, answer_id)
+    return _Plan(body, jobs, param, shaped, answer_id)
 
 
 def _check_model(model: ServedModel, asked: str) -> None:

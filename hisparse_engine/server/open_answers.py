@@ -35,12 +35,12 @@ class OpenAnswers:
             return prefix + secrets.token_hex(12)
         if not _ID.fullmatch(wanted):
             raise bad_request("X-Request-Id: must be 1 to 128 of the characters A-Z a-z 0-9 . _ : -")
-        if wanted in self._answers:
-            raise bad_request(f"X-Request-Id: {wanted} is in use by a request that is still running")
         return wanted
 
     def add(self, answer_id: str, answer: Answer) -> None:
-        """Register an answer."""
+        """Register an answer; :class:`ApiError` for an id that another one has."""
+        if answer_id in self._answers:
+            raise bad_request(f"X-Request-Id: {answer_id} is in use by a request that is still running")
         self._answers[answer_id] = answer
         self._empty.clear()
 

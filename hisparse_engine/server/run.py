@@ -24,6 +24,7 @@ from hisparse_engine.server.app import make_app
 from hisparse_engine.server.errors import shutting_down
 from hisparse_engine.server.gate import Gate, Phase
 from hisparse_engine.server.generation_api import Service
+from hisparse_engine.server.host_check import is_loopback
 from hisparse_engine.server.launch import EngineProcess
 from hisparse_engine.server.messages import Failed, Ready, Start
 from hisparse_engine.server.open_answers import OpenAnswers
@@ -122,7 +123,8 @@ class _Server:
 
     def _start_http(self, service: Service) -> tuple[uvicorn.Server, asyncio.Task[None]]:
         stats_dir = self._options.stats_dir or default_stats_dir()
-        app = make_app(service, PageCollector(PageFolder(stats_dir)), self._keys)
+        collector = PageCollector(PageFolder(stats_dir))
+        app = make_app(service, collector, self._keys, on_loopback=_is_on_loopback(self._listener))
         config = uvicorn.Config(
             app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
             proxy_headers=False, timeout_keep_alive=75, timeout_graceful_shutdown=1,
@@ -214,12 +216,15 @@ async def _first_of(*things: asyncio.Task[Any] | asyncio.Event, timeout: float |
 
 
 def _warn_if_open_to_all(listener: socket.socket, keys: Sequence[str] | None) -> None:
-    host = str(listener.getsockname()[0])
-    if keys is None and not (host.startswith("127.") or host == "::1"):
+    if keys is None and not _is_on_loopback(listener):
         _say(
-            f"Warning: {host} can be reached from other machines and nobody needs a key; "
+            f"Warning: {listener.getsockname()[0]} can be reached from other machines and nobody needs a key; "
             "give --api-key-file, or --host 127.0.0.1"
         )
+
+
+def _is_on_loopback(listener: socket.socket) -> bool:
+    return is_loopback(str(listener.getsockname()[0]))
 
 
 def _say(text: str) -> None:

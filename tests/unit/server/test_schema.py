@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hisparse_engine.server.errors import ApiError
 from hisparse_engine.server.parameters import HARMLESS, NEUTRAL
@@ -126,3 +129,28 @@ def test_the_newer_name_of_the_token_limit_wins() -> None:
 )
 def test_two_fields_say_how_many_logprobs(fields: dict[str, Any], number: int | None) -> None:
     assert parse_body(ChatBody, CHAT | fields).num_logprobs == number
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+names = st.sampled_from(
+    sorted({*CompletionBody.model_fields, *ChatBody.model_fields, *NEUTRAL, "role", "typo"})
+)
+
+
+@given(fields=st.dictionaries(names, json_values, max_size=4), valid=st.booleans())
+def test_nothing_that_json_can_say_gets_past_or_breaks_the_check(fields: dict[str, Any], valid: bool) -> None:
+    for kind, base in ((CompletionBody, COMPLETION), (ChatBody, CHAT)):
+        error = error_in(kind, (base if valid else {}) | fields)
+        assert error is None or json.loads(error.encode())["error"]["message"]
+
+
+def error_in(kind: type[CompletionBody | ChatBody], body: dict[str, Any]) -> ApiError | None:
+    try:
+        parse_body(kind, body)
+    except ApiError as error:
+        return error
+    return None
