@@ -417,3 +417,29 @@ def test_it_works_behind_a_password(browser: Browser, tmp_path: Path) -> None:
             wait_until_live(watched)
         with pytest.raises(urllib.error.HTTPError, match="401"):
             ask(exporter.url)
+
+
+def test_another_release_s_page_is_loaded_once(browser: Browser, tmp_path: Path) -> None:
+    with stepping(tmp_path, IDENTITY), exporting(tmp_path) as address, opened(browser, address) as watched:
+        wait_until_live(watched)
+        loads: list[Page] = []
+        watched.page.on("load", lambda page: loads.append(page))
+        other = ask(address) | {"page": "another"}
+        watched.page.route("**/api/v1/history*", lambda route: route.fulfill(json=other))
+        expect(watched.page.locator("#status")).to_contain_text("another release: load the page again")
+        assert len(loads) == 1
+        watched.assert_clean()
+
+
+def test_a_refusal_is_said_and_ends(browser: Browser, tmp_path: Path) -> None:
+    with stepping(tmp_path, IDENTITY), exporting(tmp_path) as address, opened(browser, address) as watched:
+        wait_until_live(watched)
+        refuse = {"status": 429, "headers": {"Retry-After": "1"}, "body": "too many requests\n"}
+        watched.page.route("**/api/v1/history*", lambda route: route.fulfill(**refuse))
+        status = watched.page.locator("#status")
+        expect(status).to_contain_text("The exporter says 429: too many requests; trying again.")
+        watched.page.unroute("**/api/v1/history*")
+        expect(status).to_have_text("Live")
+        assert {"429" in text for text in watched.complaints} == {True}, (
+            "what Chromium says of a refusal, no more"
+        )
