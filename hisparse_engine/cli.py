@@ -12,6 +12,10 @@ from hisparse_engine import __version__
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 _COMMANDS = {
+    "dashboards": (
+        "hisparse_engine.commands.dashboards",
+        "Build Grafana dashboards and Prometheus rules; put the dashboards into a Grafana.",
+    ),
     "demo": (
         "hisparse_engine.commands.demo",
         "Run a small model on this machine, with metrics and decode logs.",

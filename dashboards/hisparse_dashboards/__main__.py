@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from hisparse_dashboards import generate
+from hisparse_dashboards.config import DEFAULT, Config
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Generate under the repository root; with --check write nothing and return 1 when anything is stale."""
     options = _parser().parse_args(arguments)
-    if not (options.root / "pyproject.toml").exists():
-        _say(f"{options.root} is not the repository root: it has no pyproject.toml; give it with --root")
+    return build_in_repository(options.root, DEFAULT, check=options.check, say=_say)
+
+
+def build_in_repository(root: Path, config: Config, *, check: bool, say: Callable[[str], None]) -> int:
+    """Write all generated files under ``root``, or only compare; return the exit code."""
+    if not (root / "pyproject.toml").exists():
+        say(f"{root} is not the repository root: it has no pyproject.toml; give it with --root")
         return 2
-    if not options.check:
-        for path in generate.write(options.root):
-            _say(str(path))
+    wanted = generate.files(config)
+    if check:
+        return _compare(root, wanted, say)
+    for path in generate.write(root, wanted):
+        say(str(path))
+    generate.remove_leftovers(root, wanted)
+    return 0
+
+
+def _compare(root: Path, wanted: dict[Path, str], say: Callable[[str], None]) -> int:
+    gone = generate.leftovers(root, wanted)
+    for path in gone:
+        say(f"{path}: not generated any more")
+    if generate.check(root, wanted, say) and not gone:
         return 0
-    if generate.check(options.root, _say):
-        return 0
-    _say("stale: run `python -m hisparse_dashboards` and commit what it writes")
+    say("stale: run `python -m hisparse_dashboards` and commit what it writes")
     return 1
 
 

@@ -121,6 +121,7 @@ def build(config: Config) -> dashboard.Dashboard:
         }),
         Row("vllm", "vLLM, as it tells", 8, {
             "device-cache": fleet.cache_usage(seen),
+            "host-cache": fleet.host_cache_usage(seen),
             "backup-pending": swap.backup_pending(seen),
         }),
     ])  # fmt: skip

@@ -13,6 +13,11 @@ def level(view: View, name: str) -> str:
     return view.once_per_token(view.recorded.recorded(name))
 
 
+def capacity(view: View, name: str, used: str) -> str:
+    """Add up the capacities of the pools of which it is also known how much is used."""
+    return view.once_per_token(v.same_rank(view.recorded.recorded(name), view.recorded.recorded(used)))
+
+
 def largest(view: View, name: str) -> str:
     """Take of each engine the rank with the largest value of a recorded series."""
     return largest_by(view.engine, view.recorded.recorded(name))

@@ -32,8 +32,8 @@ def alerts_now(view: View) -> stat.Panel:
     """Count the firing alerts."""
     return figure(
         "Alerts firing",
-        "Does anything need a person now? 0 is good. Above 0: the table below names each alert; its runbook is "
-        "docs/runbooks/<alert>.md. Needs the alerting rules in Prometheus: without them it is 0 for ever.",
+        "Does anything need a person now? 0 is good. Above 0: Firing alerts on HiSparse Overview names each; its "
+        "runbook has its name. Needs the alerting rules in Prometheus: without them it is 0 for ever.",
         palette.COUNT,
         [Line(f"count({firing(view)}) or vector(0)", "alerts")],
         alarming(1),
@@ -43,7 +43,7 @@ def alerts_now(view: View) -> stat.Panel:
 def alerts_table(view: View) -> table_builders.Panel:
     """List the firing alerts."""
     labels = ", ".join((*view.places, *(label for label, _ in LABELS)))
-    return tables.merged(
+    panel = tables.merged(
         "Firing alerts",
         "Which alerts fire, and where? Critical ones need action now. Each has a runbook under its name: meaning, "
         "impact, diagnosis, mitigation. Empty: none fires, or the rules are not loaded.",
@@ -55,3 +55,7 @@ def alerts_table(view: View) -> table_builders.Panel:
         ],
         "Severity",
     )
+    base = view.config.runbook_base.rstrip("/")
+    if not base.startswith(("http://", "https://")):
+        return panel  # a path in the repository leads nowhere from a Grafana
+    return tables.linked(panel, "Alert", ("Open the runbook", f"{base}/${{__data.fields.alertname}}.md"))

@@ -49,6 +49,19 @@ def cache_usage(view: View) -> timeseries.Panel:
     return bounded(shaded(panel, palette.CACHE))
 
 
+def host_cache_usage(view: View) -> timeseries.Panel:
+    """Draw vLLM's host blocks, evictable ones among them, apart from what is truly used."""
+    panel = curves(
+        "Host cache usage (vLLM)",
+        "How full are vLLM's host blocks in the revisions that count evictable blocks as used? A warm cache is full, and that "
+        "is well: nothing alerts on it. It is another thing than Host token usage; look at waiting requests and preemptions "
+        "for lack of room. 'no data': no such vLLM here.",
+        palette.RATIO,
+        [Line(expressions.largest(view, v.HOST_CACHE_USAGE), PER_ENGINE)],
+    )
+    return bounded(shaded(panel, palette.CACHE))
+
+
 def hit_ratio(view: View) -> timeseries.Panel:
     """Draw each engine's hit ratio."""
     panel = curves(

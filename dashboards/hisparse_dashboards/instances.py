@@ -36,7 +36,7 @@ def instances(view: View) -> builders.Panel:
         "How is each engine, and which needs a closer look? One row a data-parallel rank (its worst tensor-, pipeline- or "
         "expert-parallel rank), fullest host pool first; a click on Instance opens the Engine dashboard with this row "
         "chosen. –: the engine does not tell: SGLang's log has no hit ratio, and is no longer believed once it is silent. "
-        "Device is the share of hot buffers; vLLM's device blocks are a cache, another thing, in a column of their own.",
+        "Device and Host are pools; vLLM's blocks, evictable ones among them, are caches, another thing, in columns of their own.",
         [*((label, label.capitalize()) for label in view.places), *LABELS],
         list(_columns(view)),
         "Host",
@@ -54,6 +54,7 @@ def _columns(view: View) -> Iterator[Column]:
     device = rising(limits.device_usage_warning)
     yield Column("Device", _worst(view, v.DEVICE_TOKEN_USAGE), palette.RATIO, device, bar=True)
     yield Column("Device cache", _worst(view, v.DEVICE_CACHE_USAGE), palette.RATIO)
+    yield Column("Host cache", _worst(view, v.HOST_CACHE_USAGE), palette.RATIO)
     hits = smallest_by(_row(view), view.recorded.recorded(v.HIT_RATIO))
     yield Column("Hit ratio", hits, palette.RATIO, falling(limits.hit_ratio_warning))
     yield Column("Tokens/s", _worst(view, v.GENERATION))

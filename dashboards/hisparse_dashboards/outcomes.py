@@ -79,7 +79,12 @@ def kept_rows(view: View) -> timeseries.Panel:
         palette.TOKENS,
         [
             Line(expressions.level(view, v.HOST_CACHED), "host tokens kept (free)", palette.HOST),
-            Line(expressions.level(view, v.HOST_CAPACITY), "capacity", palette.CAPACITY, dashed=True),
+            Line(
+                expressions.capacity(view, v.HOST_CAPACITY, v.HOST_CACHED),
+                "capacity",
+                palette.CAPACITY,
+                dashed=True,
+            ),
         ],
         axis="tokens",
     )

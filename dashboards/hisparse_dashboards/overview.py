@@ -41,6 +41,7 @@ def build(config: Config) -> dashboard.Dashboard:
             "host-usage": split.host_usage(seen),
             "time-to-full": fleet.time_to_full(seen),
             "host-committed": fleet.committed(seen),
+            "host-cache": fleet.host_cache_usage(seen),
         }),
         Row("tokens", "Where the tokens are", 8, {
             "host-tokens": split.host_tokens(seen),

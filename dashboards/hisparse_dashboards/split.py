@@ -19,11 +19,17 @@ def device_tokens(view: View) -> timeseries_builders.Panel:
     return curves(
         "Device tokens",
         "How many tokens have a seat on the device, and how many could? Summed over data-parallel ranks and engines. "
-        "Far below capacity with running requests: the batch is small, and device memory is left unused.",
+        "Far below capacity with running requests: the batch is small, and device memory is left unused. SGLang's capacity is "
+        "derived from its log, and may be missing; vLLM has no such pool.",
         palette.TOKENS,
         [
             Line(expressions.level(view, v.DEVICE_USED), "device tokens", palette.DEVICE),
-            Line(expressions.level(view, v.DEVICE_CAPACITY), "capacity", palette.CAPACITY, dashed=True),
+            Line(
+                expressions.capacity(view, v.DEVICE_CAPACITY, v.DEVICE_USED),
+                "capacity",
+                palette.CAPACITY,
+                dashed=True,
+            ),
         ],
         axis="tokens",
     )
@@ -34,12 +40,18 @@ def host_tokens(view: View) -> timeseries_builders.Panel:
     return curves(
         "Host tokens",
         "How many tokens have their home in host memory, how many more are promised to admitted requests, and how many "
-        "fit? Promised at capacity: new requests wait until others end; enlarge the host pool or shorten generations.",
+        "fit? Promised at capacity: new requests wait until others end; enlarge the host pool or shorten generations. SGLang's "
+        "capacity is derived from its log, and may be missing; vLLM tells shares, not tokens.",
         palette.TOKENS,
         [
             Line(expressions.level(view, v.HOST_USED), "host tokens", palette.HOST),
             Line(expressions.committed_tokens(view), "with reserved", palette.RESERVED),
-            Line(expressions.level(view, v.HOST_CAPACITY), "capacity", palette.CAPACITY, dashed=True),
+            Line(
+                expressions.capacity(view, v.HOST_CAPACITY, v.HOST_USED),
+                "capacity",
+                palette.CAPACITY,
+                dashed=True,
+            ),
         ],
         axis="tokens",
     )

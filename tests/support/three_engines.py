@@ -8,31 +8,59 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from hisparse_metrics.collector import PageCollector
 from hisparse_metrics.exporter import Exporter
 from hisparse_metrics.page_folder import PageFolder
 from hisparse_metrics.stats import EngineIdentity
 from tests.support import exposition, fake_engine, growing_log
-from tests.support.prometheus import PrometheusServer
+from tests.support.prometheus import PrometheusServer, Sample
 from tests.unit.sidecar.process import Sidecar
 
 ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "deploy/prometheus/rules").glob("*.yml"))
 VLLM = {revision: ROOT / f"tests/data/vllm_hisparse_{revision}.prom" for revision in "abc"}
 RANKS = [EngineIdentity(model_name="tiny", dp_rank=rank, mode="hierarchical") for rank in (0, 1)]
-SCRAPE_INTERVAL = "250ms"
-RATE_INTERVAL = "2s"
+SCRAPE_INTERVAL = "500ms"
+RATE_INTERVAL = "4s"
 FIRST_STEP = 800
 """Of the fake engine: its host pool is then more than half full, as full as must be for a prediction."""
 JOBS = {"hisparse": "hisparse", "sglang": "hisparse-sidecar", "vllm": "vllm"}
 """Kind of engine → the job that scrapes it."""
 
 
+EVERYTHING = " and on () ".join(f"({condition})" for condition in (
+    "count(count by (engine, instance) (hisparse:generation:tokens_per_second > 0)) == 5",
+    "count(hisparse:host_time_to_full:seconds) == 5",
+    'count(ALERTS{alertname="HiSparseHostPoolFull", alertstate="firing"}) >= 2',
+    "min(min_over_time(up[4s])) == 1",
+    f"min(count_over_time(up[{RATE_INTERVAL}])) >= 4",
+))  # fmt: skip
+"""Every engine is recorded and predicted, the log's alert fires, and no scrape was missed lately."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A Prometheus as it was at one moment: however slow the machine, every query is about the same figures."""
+
+    prometheus: PrometheusServer
+    time: float
+
+    @classmethod
+    def of(cls, prometheus: PrometheusServer, condition: str) -> Self:
+        """Wait for the moment at which ``condition`` has an answer."""
+        return cls(prometheus, prometheus.wait_for(condition, timeout=120)[0].timestamp)
+
+    def query(self, expr: str) -> list[Sample]:
+        return self.prometheus.query(expr, self.time)
+
+
 @contextmanager
-def running(folder: Path) -> Iterator[PrometheusServer]:
-    """Run everything until each engine has recorded series; the fake engine steps ten times a second."""
+def running(folder: Path) -> Iterator[Moment]:
+    """Run everything, and yield a moment at which every engine is in full swing."""
     pages, log = folder / "pages", folder / "sglang.log"
     pages.mkdir()
     with ExitStack() as stack:
@@ -51,12 +79,7 @@ def running(folder: Path) -> Iterator[PrometheusServer]:
         prometheus = stack.enter_context(
             PrometheusServer(rule_files=RULES, scrape_interval=SCRAPE_INTERVAL, config=config)
         )
-        prometheus.wait_for(
-            "count(count by (engine, instance) (hisparse:generation:tokens_per_second > 0)) == 5"
-        )
-        prometheus.wait_for("count(hisparse:host_time_to_full:seconds) >= 7")
-        prometheus.wait_for("count_over_time(hisparse_decode_steps_total[10s]) > 16")
-        yield prometheus
+        yield Moment.of(prometheus, EVERYTHING)
 
 
 def _job(name: str, addresses: Sequence[str]) -> dict[str, object]:
