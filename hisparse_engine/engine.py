@@ -74,7 +74,19 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Request]:
-        """Advance every request that can advance; return those that ended since the last call."""
+        """Advance every request that can advance; return those that ended since the last call.
+
+        A broken invariant ends the requests that hold slots, never the engine.
+        """
+        try:
+            self._advance()
+            self._audit_when_due()
+        except InvariantError as error:
+            self._quarantine(error)
+        self._publish()
+        return self._take_finished()
+
+    def _advance(self) -> None:
         batch = self.scheduler.schedule()
         for chunk in batch.prefill:
             self._prefill(chunk)
@@ -83,9 +95,6 @@ class Engine:
         self.peak = _elementwise_max(self.peak, self.coordinator.get_token_stats())
         self._finish_ended()
         self._num_steps += 1
-        self._audit_when_due()
-        self._publish()
-        return self._take_finished()
 
     def _prefill(self, chunk: Chunk) -> None:
         request, seat, last = chunk.request, chunk.request.held_seat, chunk.last
@@ -256,14 +265,12 @@ class Engine:
     def _audit_when_due(self) -> None:
         every = self.config.audit_every
         if every and (self._num_steps % every == 0 or not self.has_work):
-            try:
-                self.coordinator.audit([request.held_seat for request in self.scheduler.admitted])
-            except InvariantError as error:
-                self._quarantine(error)
+            self.coordinator.audit([request.held_seat for request in self.scheduler.admitted])
 
     def _quarantine(self, error: InvariantError) -> None:
         """Go on with clean pools: whoever held a seat may have read another's rows, and fails."""
         expelled = self.scheduler.expel_all()
+        self._ended.clear()  # they are among the expelled
         self.totals.invariant_violations += 1
         for request in expelled:
             self._note_end(request, Outcome.FAILED)

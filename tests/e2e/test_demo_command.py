@@ -35,6 +35,7 @@ SMALL = (
 STILL = {
     catalogue.RETRACTIONS.name,
     catalogue.VERIFY_MISMATCHES.name,
+    catalogue.INVARIANT_VIOLATIONS.name,
     catalogue.EXPORTER_PAGES_SKIPPED.name,
 }
 

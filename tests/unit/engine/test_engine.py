@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from hisparse_engine.errors import CapacityError
+from hisparse_engine.errors import CapacityError, InvariantError
 from hisparse_engine.models.dsa import DsaModel
 from hisparse_engine.request import Outcome, Request, RequestError, SamplingParams, Status
 from hisparse_metrics.stats import StepStats
@@ -273,6 +273,29 @@ def test_after_a_violation_those_who_waited_get_the_tokens_they_would_have_got(
     assert (lost.outcome, waiting.outcome) == (Outcome.FAILED, Outcome.LENGTH)
     assert waiting.output == expected.output
     assert watched.seen[-1].totals.invariant_violations == 1
+
+
+def test_an_invariant_that_breaks_in_the_middle_of_a_step_ends_nobody_but_those_with_slots(
+    model: DsaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(model, max_running_requests=2)
+    ending, lost, waiting = watched.add(12, 2), watched.add(13, 8), watched.add(14, 8)
+    watched.engine.step()
+    with monkeypatch.context() as broken:
+        broken.setattr(
+            watched.engine.coordinator, "end_step", lambda: watched.engine.coordinator.device_rows(99)
+        )
+        broken.setattr(watched.engine.coordinator, "device_rows", _break)
+        ended = watched.engine.step()
+    assert {request.id for request in ended} == {ending.id, lost.id}
+    watched.engine.run()
+    assert [r.outcome for r in (ending, lost, waiting)] == [Outcome.FAILED, Outcome.FAILED, Outcome.LENGTH]
+    assert watched.seen[-1].totals.invariant_violations == 1
+    assert watched.engine.levels().host_tokens == watched.engine.levels().device_tokens == 0
+
+
+def _break(layer: int) -> torch.Tensor:
+    raise InvariantError(f"layer {layer} has no rows")
 
 
 def test_a_row_that_went_wrong_is_found_by_verification(model: DsaModel) -> None:
