@@ -6,11 +6,17 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hisparse_dashboards.queries import IDENTITY
+
 Ratio = Annotated[float, Field(gt=0, le=1)]
 Seconds = Annotated[int, Field(gt=0)]
 Window = Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhd]$")]
 """A duration as Prometheus writes it, of one unit."""
 LabelName = Annotated[str, Field(pattern=r"^([a-zA-Z_][a-zA-Z0-9_]*)?$")]
+
+
+_TAKEN = frozenset({*IDENTITY, "engine", "source", "datasource"})
+"""Names of dashboards' variables."""
 
 
 class _Frozen(BaseModel):
@@ -86,6 +92,17 @@ class Config(_Frozen):
     """Label that tells clusters apart, if your Prometheus has one; dashboards then offer it as a variable."""
     namespace_label: LabelName = ""
     """The same for namespaces."""
+
+    @model_validator(mode="after")
+    def _labels_apart(self) -> Self:
+        """Refuse a label that is a choice of every dashboard already."""
+        given = [label for label in (self.cluster_label, self.namespace_label) if label]
+        for label in given:
+            if label in _TAKEN or given.count(label) > 1:
+                raise ValueError(
+                    f"cluster_label and namespace_label must be labels of their own, got {label!r} again"
+                )
+        return self
 
 
 DEFAULT = Config()

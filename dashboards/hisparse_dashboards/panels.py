@@ -157,6 +157,15 @@ def quantiles(title: str, description: str, scope: Scope, metric: Metric) -> tim
     return curves(title, description, palette.SECONDS, lines)
 
 
+def words(states: Sequence[tuple[float, str, str]]) -> list[dashboard.ValueMapping]:
+    """Return what stands for a number that is a state: value, word, colour."""
+    results = {
+        f"{value:g}": dashboard.ValueMappingResult(text=word, color=color, index=index)
+        for index, (value, word, color) in enumerate(states)
+    }
+    return [dashboard.ValueMap(options=results)]
+
+
 def query(line: Line, index: int) -> prometheus.Dataquery:
     """Return one query of a panel; its reference is its place."""
     return (

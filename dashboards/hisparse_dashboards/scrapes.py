@@ -53,16 +53,13 @@ def pages_skipped(view: View) -> timeseries.Panel:
     """Draw stats pages that an exporter leaves out."""
     skipped = view.exported.builtin(m.EXPORTER_PAGES_SKIPPED.name)
     reasons = largest_by((*view.places, "instance", "reason"), skipped)
+    # One 0 for an exporter that skips nothing, rather than one for every reason.
+    none = f'label_replace({largest_by((*view.places, "instance"), skipped)} == 0, "reason", "none", "", "")'
     return curves(
         "Stats pages skipped",
         "Is an engine missing because its page is not exported? expired and superseded are pages of engines that are gone: "
         "harmless. layout and catalogue: engine and exporter are of different versions. Others: see the exporter's log.",
         palette.COUNT,
-        [Line(f"{reasons} > 0 or {_none(skipped)}", "{{instance}} {{reason}}")],
+        [Line(f"{reasons} > 0 or {none}", "{{instance}} {{reason}}")],
         axis="pages",
     )
-
-
-def _none(skipped: str) -> str:
-    """Draw one 0 for an exporter that skips nothing, rather than one for every reason."""
-    return f'label_replace(max by (instance) ({skipped}) == 0, "reason", "none", "", "")'

@@ -10,7 +10,7 @@ from grafana_foundation_sdk.builders import table as builders
 from grafana_foundation_sdk.models import common, dashboard, prometheus
 
 from hisparse_dashboards import palette
-from hisparse_dashboards.panels import DATASOURCE, Line, Step, query, ref_id, thresholds
+from hisparse_dashboards.panels import DATASOURCE, Line, Step, query, ref_id, thresholds, words
 
 TIME = "Time"
 VALUE = "Value"
@@ -90,11 +90,7 @@ def _style(column: Column) -> list[dashboard.DynamicConfigValue]:
     if column.steps:
         properties.append(("thresholds", thresholds(column.steps).build()))
     if column.states:
-        words = {
-            f"{value:g}": dashboard.ValueMappingResult(text=word, color=color, index=index)
-            for index, (value, word, color) in enumerate(column.states)
-        }
-        properties.append(("mappings", [dashboard.ValueMap(options=words)]))
+        properties.append(("mappings", words(column.states)))
     if column.bar:
         properties += [("min", 0), ("max", 1)]
         cell: object = {"type": "gauge", "mode": common.BarGaugeDisplayMode.BASIC, "valueDisplayMode": "text"}

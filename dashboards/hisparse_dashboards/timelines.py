@@ -6,20 +6,16 @@ from collections.abc import Sequence
 
 from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import statetimeline as builders
-from grafana_foundation_sdk.models import common, dashboard
+from grafana_foundation_sdk.models import common
 
 from hisparse_dashboards import palette
-from hisparse_dashboards.panels import DATASOURCE, NO_DATA, Line, query
+from hisparse_dashboards.panels import DATASOURCE, NO_DATA, Line, query, words
 
 
 def states(
-    title: str, description: str, line: Line, words: Sequence[tuple[float, str, str]]
+    title: str, description: str, line: Line, values: Sequence[tuple[float, str, str]]
 ) -> builders.Panel:
     """Return a timeline of a number that stands for a state: value, word, colour."""
-    mapping = {
-        f"{value:g}": dashboard.ValueMappingResult(text=word, color=color, index=index)
-        for index, (value, word, color) in enumerate(words)
-    }
     return (
         builders.Panel()
         .title(title)
@@ -27,7 +23,7 @@ def states(
         .datasource(DATASOURCE)
         .unit(palette.COUNT)
         .no_value(NO_DATA)
-        .mappings([dashboard.ValueMap(options=mapping)])
+        .mappings(words(values))
         .show_value(common.VisibilityMode.AUTO)
         .merge_values(True)
         .row_height(0.9)

@@ -28,6 +28,8 @@ def test_what_is_given_replaces_the_default() -> None:
         ({"rate_window": "five minutes"}, "rate_window: String should match pattern"),
         ({"treshold": 1}, "treshold: Extra inputs are not permitted, got 1"),
         ({"cluster_label": "k8s-cluster"}, "cluster_label: String should match pattern"),
+        ({"cluster_label": "job"}, "cluster_label and namespace_label must be labels of their own, got 'job' again"),
+        ({"cluster_label": "zone", "namespace_label": "zone"}, "must be labels of their own, got 'zone' again"),
         ([1], "the file: Input should be a valid dictionary"),
     ],
 )  # fmt: skip
