@@ -7,19 +7,19 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hisparse_engine.errors import ConfigError
-from hisparse_engine.kv import PoolSizes
+from hisparse_engine.layout import PoolSizes
+from hisparse_engine.memory_plan import HOST_TO_DEVICE_RATIO
 
 Mode = Literal["hierarchical", "resident"]
 LogFormat = Literal["split", "legacy", "json"]
-Size = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-
-HOST_TO_DEVICE_RATIO = 8
-"""Host pool size as a multiple of the device pool's, when neither tokens nor need say more (SGLang's default)."""
+Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+class Frozen(BaseModel):
+    """Settings that belong together: no other names, no change, no infinities."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, **fields: Any) -> Self:
@@ -30,7 +30,7 @@ class _Frozen(BaseModel):
             raise ConfigError(_explain(error)) from None
 
 
-class HiSparseConfig(_Frozen):
+class HiSparseConfig(Frozen):
     """The two tiers. Sizes are in tokens; ``None`` derives a size (see :meth:`resolve`)."""
 
     device_buffer_size: Size | None = None
@@ -68,13 +68,12 @@ class HiSparseConfig(_Frozen):
         return max(top_k, min(2 * top_k, self.device_tokens - 1))
 
 
-class EngineConfig(_Frozen):
-    """Everything that the engine needs to know besides the checkpoint."""
+class EngineSettings(Frozen):
+    """How the engine works; what the two tiers hold is :class:`HiSparseConfig`'s."""
 
     mode: Mode = "hierarchical"
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    hisparse: HiSparseConfig = HiSparseConfig()
     max_running_requests: Size = 64
     reserve: Literal["worst-case", "quantile"] = "worst-case"
     """What admission promises a request: all it may need, or what most recent answers needed (with retraction)."""
@@ -95,6 +94,12 @@ class EngineConfig(_Frozen):
 
     When they do not, the admitted requests fail, the pools are cleared and
     ``hisparse_invariant_violations_total`` rises; the engine goes on with those that wait."""
+
+
+class EngineConfig(EngineSettings):
+    """Everything that the engine needs to know besides the checkpoint, on the machine where it is to run."""
+
+    hisparse: HiSparseConfig = HiSparseConfig()
 
     @model_validator(mode="after")
     def _device_is_there(self) -> Self:

@@ -135,7 +135,7 @@ def fit_pools(
         host_tokens=tiers.host_tokens or sum(needs),
         index_tokens=tiers.index_tokens,
     )
-    return EngineConfig.parse(**engine_fields, hisparse=filled, max_running_requests=len(needs))
+    return EngineConfig.parse(**{"max_running_requests": len(needs), **engine_fields}, hisparse=filled)
 
 
 def _run(engine: Engine, requests: Sequence[Request]) -> None:

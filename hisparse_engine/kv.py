@@ -12,53 +12,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
+from hisparse_engine.layout import KVLayout as KVLayout
+from hisparse_engine.layout import PoolSizes as PoolSizes
 from hisparse_engine.memory.index_keys import IndexKeys
 from hisparse_engine.memory.pool import Claim
 from hisparse_engine.memory.prefix_tree import NO_TOKENS, Tokens
 from hisparse_engine.memory.residency import Where
 from hisparse_engine.memory.slot_ledger import Holding
 from hisparse_metrics.stats import HiSparseTokenStats
-
-
-class KVLayout(NamedTuple):
-    """Shapes of what is cached. ``group_of_layer[l]`` is the index group that layer ``l`` takes its top-k from."""
-
-    row_dim: int
-    index_dim: int
-    group_of_layer: tuple[int, ...]
-
-    @property
-    def num_layers(self) -> int:
-        """Layers that keep KV rows."""
-        return len(self.group_of_layer)
-
-    @property
-    def num_groups(self) -> int:
-        """Layers that keep index keys."""
-        return max(self.group_of_layer) + 1
-
-    def layers_in(self, group: int) -> int:
-        """How many layers share one index group's selection."""
-        return self.group_of_layer.count(group)
-
-    @classmethod
-    def from_indexer_types(cls, row_dim: int, index_dim: int, indexer_types: Sequence[str]) -> KVLayout:
-        """Derive groups from per-layer ``full``/``shared`` (the first layer is ``full``)."""
-        groups, current = [], -1
-        for kind in indexer_types:
-            current += kind == "full"
-            groups.append(current)
-        return cls(row_dim, index_dim, tuple(groups))
-
-
-@dataclass(frozen=True)
-class PoolSizes:
-    """Capacities in tokens. ``device_buffer_size`` is the hot buffer's size without the newest token's slot."""
-
-    device_tokens: int
-    host_tokens: int
-    index_tokens: int
-    device_buffer_size: int
 
 
 @dataclass(eq=False)

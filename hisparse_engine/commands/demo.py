@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from hisparse_engine.commands.options import engine_options, split_settings
+from hisparse_engine.commands.options import GivenSettings, setting_options
 from hisparse_engine.commands.web_options import web_options
 
 if TYPE_CHECKING:
@@ -19,20 +18,8 @@ _DEFAULTS = {"decode_log_interval": 10, "prefill_chunk_size": 256, "threads": 1,
 
 @click.command("demo", context_settings={"default_map": _DEFAULTS})
 @click.option(
-    "--model",
-    type=click.Path(path_type=Path),
-    envvar="HISPARSE_MODEL",
-    help="Checkpoint folder with a tokenizer.json.  [default: a small one, made in the cache folder]",
-)
-@click.option(
     "--duration", type=click.FloatRange(min=0), help="Stop after this many seconds.  [default: Ctrl-C]"
 )
-@click.option(
-    "--stats-dir",
-    type=click.Path(path_type=Path),
-    help="Folder for the stats page.  [default: $HISPARSE_STATS_DIR, else this user's folder in /dev/shm]",
-)
-@click.option("--engine-name", default="demo", show_default=True, help="Tells engines of one host apart.")
 @click.option(
     "--concurrency",
     type=click.IntRange(min=1),
@@ -55,17 +42,14 @@ _DEFAULTS = {"decode_log_interval": 10, "prefill_chunk_size": 256, "threads": 1,
     help="Longest answer; lengths vary from a quarter of it.",
 )
 @web_options
-@engine_options
+@setting_options("model", "engine", "hisparse", "metrics")
 def command(
-    model: Path | None,
+    given: GivenSettings,
     duration: float | None,
     web: WebOptions,
-    stats_dir: Path | None,
-    engine_name: str,
     concurrency: int,
     prompt_tokens: int,
     max_new_tokens: int,
-    **settings: Any,
 ) -> None:
     """Decode long prompts of real text without end, with metrics on an HTTP port and decode log lines.
 
@@ -76,8 +60,11 @@ def command(
     hisparse demo --web.listen-address 0.0.0.0:9477 --web.config.file web.yaml
     """
     from hisparse_engine.demo.load import Load
-    from hisparse_engine.demo.run import DemoOptions, run_demo
+    from hisparse_engine.demo.run import DemoOptions, demo_shapes, run_demo
 
-    load = Load(concurrency, prompt_tokens, max_new_tokens)
-    engine_fields, tier_fields = split_settings(settings)
-    run_demo(DemoOptions(model, duration, web, stats_dir, engine_name, load), engine_fields, tier_fields)
+    resolved = given.resolve(model_required=False, model=demo_shapes())
+    metrics, load = resolved.settings.metrics, Load(concurrency, prompt_tokens, max_new_tokens)
+    options = DemoOptions(
+        resolved.settings.model, duration, web, metrics.stats_dir, metrics.engine_name or "demo", load
+    )
+    run_demo(options, resolved.engine_fields, resolved.tier_fields)

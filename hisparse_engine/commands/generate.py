@@ -5,21 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
-from hisparse_engine.commands.options import engine_options, split_settings
+from hisparse_engine.commands.options import GivenSettings, setting_options
 
 
 @click.command("generate")
-@click.option(
-    "--model",
-    required=True,
-    envvar="HISPARSE_MODEL",
-    type=click.Path(path_type=Path),
-    help="Checkpoint folder in Hugging Face format (safetensors).",
-)
 @click.option("--prompt", "prompts", multiple=True, help="Prompt text; repeat for a batch.")
 @click.option(
     "--prompt-file",
@@ -35,9 +27,9 @@ from hisparse_engine.commands.options import engine_options, split_settings
 @click.option("--seed", type=int, default=0, show_default=True, help="Of each prompt's random stream.")
 @click.option("--ignore-eos", is_flag=True, help="Do not stop at an end-of-sequence token.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, or a list for a batch.")
-@engine_options
+@setting_options("model", "engine", "hisparse")
 def command(
-    model: Path,
+    given: GivenSettings,
     prompts: tuple[str, ...],
     prompt_files: tuple[Path, ...],
     prompt_ids: tuple[str, ...],
@@ -47,7 +39,6 @@ def command(
     seed: int,
     ignore_eos: bool,
     as_json: bool,
-    **settings: Any,
 ) -> None:
     """Decode prompts with a DeepSeek-V3.2 or GLM-5 checkpoint.
 
@@ -63,8 +54,8 @@ def command(
 
     params = SamplingParams(max_new_tokens, temperature, top_p, seed, ignore_eos)
     source = PromptSource(prompts, prompt_files, prompt_ids)
-    engine_fields, tier_fields = split_settings(settings)
-    results = generate(model, source, params, engine_fields, tier_fields)
+    resolved = given.resolve()
+    results = generate(resolved.folder, source, params, resolved.engine_fields, resolved.tier_fields)
     if as_json:
         objects = [result.as_dict() for result in results]
         click.echo(json.dumps(objects[0] if len(objects) == 1 else objects))

@@ -1,137 +1,236 @@
-"""Flags that every command with an engine shares. Each is also an environment variable."""
+"""The settings as flags: each is an environment variable and a key of ``hisparse.yaml`` as well.
+
+Flag, variable and key have one name. click decides which of them counts; types, ranges and what goes together are
+judged later and as a whole (``hisparse_engine.settings``), so that every mistake is reported at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
+
+from hisparse_engine.errors import ConfigError
+from hisparse_engine.settings.given import Given, Problem, SettingPath, Value, flag_of
+
+if TYPE_CHECKING:
+    from hisparse_engine.models.config import ModelConfig
+    from hisparse_engine.settings.file import SettingsFile
+    from hisparse_engine.settings.resolve import Resolved
 
 Command = Callable[..., Any]
+_FILE = "hisparse_engine.settings_file"
+_PATH = click.Path(path_type=Path)
 
-_ENGINE_OPTIONS = (
-    click.option(
-        "--mode",
-        type=click.Choice(["hierarchical", "resident"]),
-        default="hierarchical",
-        show_default=True,
-        envvar="HISPARSE_MODE",
-        help="Full KV on the host and a hot buffer on the device, or every KV row on the device.",
-    ),
-    click.option(
-        "--device",
-        type=click.Choice(["cpu", "cuda"]),
-        default="cpu",
-        show_default=True,
-        envvar="HISPARSE_DEVICE",
-        help="Where the model computes.",
-    ),
-    click.option(
-        "--dtype",
-        type=click.Choice(["float32", "bfloat16"]),
-        default="float32",
-        show_default=True,
-        envvar="HISPARSE_DTYPE",
-        help="Of weights, activations and KV rows.",
-    ),
-    click.option(
-        "--device-buffer-size",
-        type=int,
-        envvar="HISPARSE_DEVICE_BUFFER_SIZE",
-        help="Hot buffer of one request in tokens, at least the model's top-k.  [default: 2 × top-k]",
-    ),
-    click.option(
-        "--device-tokens",
-        type=int,
-        envvar="HISPARSE_DEVICE_TOKENS",
-        help="Capacity of the device pool in tokens.  [default: what the requests need]",
-    ),
-    click.option(
-        "--host-tokens",
-        type=int,
-        envvar="HISPARSE_HOST_TOKENS",
-        help="Capacity of the host pool in tokens.  [default: what the requests need]",
-    ),
-    click.option(
-        "--index-tokens",
-        type=int,
-        envvar="HISPARSE_INDEX_TOKENS",
-        help="Capacity for index keys on the device in tokens.  [default: as the pool that holds all KV rows]",
-    ),
-    click.option(
-        "--reserve",
-        type=click.Choice(["worst-case", "quantile"]),
-        default="worst-case",
-        show_default=True,
-        envvar="HISPARSE_RESERVE",
-        help="Slots promised at admission: all that a request may need, or what most recent answers needed.",
-    ),
-    click.option(
-        "--reserve-quantile",
-        type=float,
-        default=0.9,
-        show_default=True,
-        envvar="HISPARSE_RESERVE_QUANTILE",
-        help="Share of recent answers that the quantile promise covers; beyond it requests may be retracted.",
-    ),
-    click.option(
-        "--prefix-reuse/--no-prefix-reuse",
-        default=True,
-        show_default=True,
-        envvar="HISPARSE_PREFIX_REUSE",
-        help="Copy the rows of a prefix that another request in the engine has already computed.",
-    ),
-    click.option(
-        "--prefill-chunk-size",
-        type=int,
-        default=512,
-        show_default=True,
-        envvar="HISPARSE_PREFILL_CHUNK_SIZE",
-        help="Prompt tokens computed in one step.",
-    ),
-    click.option(
-        "--threads",
-        type=int,
-        envvar="HISPARSE_THREADS",
-        help="CPU threads of the model.  [default: one a core]",
-    ),
-    click.option(
-        "--verify-every",
-        type=int,
-        default=0,
-        show_default=True,
-        envvar="HISPARSE_VERIFY_EVERY",
-        help="Compare a sample of hot rows with their host rows every N decode steps; 0: never.",
-    ),
-    click.option(
-        "--decode-log-interval",
-        type=int,
-        default=40,
-        show_default=True,
-        envvar="HISPARSE_DECODE_LOG_INTERVAL",
-        help="Decode steps from one log line to the next.",
-    ),
-    click.option(
-        "--log-format",
-        type=click.Choice(["split", "legacy", "json"]),
-        default="split",
-        show_default=True,
-        envvar="HISPARSE_LOG_FORMAT",
-        help="Both tiers, the old single figure, or one JSON object a line.",
-    ),
+
+@dataclass(frozen=True)
+class SettingSpec:
+    """One setting as a person sees it; ``default`` is for people, the value is the model's (``settings.models``)."""
+
+    path: SettingPath
+    kind: Any
+    default: str
+    help: str
+
+    @property
+    def name(self) -> str:
+        """The parameter's name, which is the key's."""
+        return self.path[-1]
+
+    @property
+    def envvar(self) -> str:
+        """The environment variable."""
+        return f"HISPARSE_{self.name.upper()}"
+
+    @property
+    def flags(self) -> str:
+        """The flag; with its opposite where it switches something."""
+        flag = flag_of(self.path)
+        return f"{flag}/--no-{flag[2:]}" if self.kind is click.BOOL else flag
+
+
+class Setting(click.Option):
+    """A flag whose value is judged later: what click cannot convert stays as it was given."""
+
+    def __init__(self, *args: Any, spec: SettingSpec, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.spec = spec
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Convert the text of a flag or of a variable; leave everything else to the validation."""
+        try:
+            return super().type_cast_value(ctx, value) if isinstance(value, str) else value
+        except click.BadParameter:
+            return value
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Say the default, which may be the command's own."""
+        record = super().get_help_record(ctx)
+        default = (ctx.default_map or {}).get(self.spec.name, self.spec.default)
+        return record and (record[0], f"{record[1]}  [default: {default}]" if default != "" else record[1])
+
+
+@dataclass(frozen=True)
+class GivenSettings:
+    """What file, environment and flags say. Nothing is judged before ``resolve``, which needs the engine's packages."""
+
+    values: Given
+    problems: Sequence[Problem] = field(default=())
+
+    def resolve(self, *, model_required: bool = True, model: ModelConfig | None = None) -> Resolved:
+        """Judge the whole; see :func:`hisparse_engine.settings.resolve.resolve`."""
+        from hisparse_engine.settings.resolve import resolve
+
+        return resolve(self.values, self.problems, model_required=model_required, model=model)
+
+
+def setting_options(*sections: str) -> Callable[[Command], Command]:
+    """Add ``--config`` and the settings of ``sections``; the command gets all that was given as ``given``."""
+
+    def decorate(command: Command) -> Command:
+        chosen = [spec for spec in SETTINGS if spec.path[0] in sections]
+
+        @functools.wraps(command)
+        def with_given(**arguments: Any) -> Any:
+            given = _gather(click.get_current_context())
+            for spec in chosen:
+                del arguments[spec.name]
+            return command(given=given, **arguments)
+
+        decorated: Command = with_given
+        for spec in reversed(chosen):
+            decorated = _option(spec)(decorated)
+        return _config_option(decorated)
+
+    return decorate
+
+
+def _option(spec: SettingSpec) -> Callable[[Command], Command]:
+    return click.option(
+        spec.flags, cls=Setting, spec=spec, type=spec.kind, default=None, envvar=spec.envvar, help=spec.help
+    )
+
+
+def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
+    """Make the file's values click's defaults, so that variables and flags go before them."""
+    if path is None:
+        return
+    from hisparse_engine.settings.file import read_settings_file
+
+    found = ctx.meta[_FILE] = read_settings_file(path)
+    names = [option.spec for option in ctx.command.params if isinstance(option, Setting)]
+    in_file = {spec.name: found.values[spec.path].value for spec in names if spec.path in found.values}
+    ctx.default_map = {**(ctx.default_map or {}), **in_file}
+
+
+_config_option = click.option(
+    "--config",
+    type=_PATH,
+    envvar="HISPARSE_CONFIG",
+    is_eager=True,
+    expose_value=False,
+    callback=_read_config,
+    metavar="FILE",
+    help="YAML file with any of these settings, by section; variables and flags go before it.",
 )
 
-HISPARSE_FIELDS = ("device_buffer_size", "device_tokens", "host_tokens", "index_tokens")
+
+def _gather(ctx: click.Context) -> GivenSettings:
+    """Return what was given, from wherever click took it; of the file also what this command has no flag for."""
+    found: SettingsFile | None = ctx.meta.get(_FILE)
+    values = dict(found.values) if found else {}
+    for option in ctx.command.params:
+        if isinstance(option, Setting):
+            origin = _origin(ctx, option, values)
+            if origin is not None:
+                values[option.spec.path] = Value(ctx.params[option.spec.name], origin)
+            elif found and option.spec.kind is _PATH:
+                _from_its_folder(values, option.spec.path, found.path)
+    return GivenSettings(values, found.problems if found else ())
 
 
-def engine_options(command: Command) -> Command:
-    """Add the engine's flags to a command; it gets them as keyword arguments for :func:`split_settings`."""
-    for option in reversed(_ENGINE_OPTIONS):
-        command = option(command)
-    return command
+def _origin(ctx: click.Context, option: Setting, in_file: Given) -> str | None:
+    """Say where a value came from; None when it is the file's or nobody's."""
+    match ctx.get_parameter_source(option.spec.name):
+        case ParameterSource.COMMANDLINE:
+            return flag_of(option.spec.path)
+        case ParameterSource.ENVIRONMENT:
+            return option.spec.envvar
+        case ParameterSource.DEFAULT_MAP if option.spec.path not in in_file:
+            return f"default of hisparse {ctx.command.name}"
+    return None
 
 
-def split_settings(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split flags into the fields of ``EngineConfig`` and those of ``HiSparseConfig``."""
-    tiers = {name: settings[name] for name in HISPARSE_FIELDS}
-    return {name: value for name, value in settings.items() if name not in tiers}, tiers
+def _from_its_folder(values: dict[SettingPath, Value], path: SettingPath, file: Path) -> None:
+    """Take a relative path in a file as relative to the file, and ``~`` as the user's home."""
+    value = values.get(path)
+    if value is not None and isinstance(value.value, str) and value.value:
+        try:
+            values[path] = value._replace(value=file.parent / Path(value.value).expanduser())
+        except RuntimeError:
+            raise ConfigError(
+                f"{value.origin}: {value.value!r}: no such user; write the whole path"
+            ) from None
+
+
+_INT, _FLOAT, _BOOL, _STR = click.INT, click.FLOAT, click.BOOL, click.STRING
+
+
+def _spec(section: str, name: str, kind: Any, default: str, help_: str) -> SettingSpec:
+    return SettingSpec((section, name), kind, default, help_)
+
+
+SETTINGS = (
+    SettingSpec(("model",), _PATH, "", "Checkpoint folder in Hugging Face format (safetensors)."),
+    _spec("engine", "mode", click.Choice(["hierarchical", "resident"]), "hierarchical",
+          "Full KV on the host and a hot buffer on the device, or every KV row on the device."),
+    _spec("engine", "device", click.Choice(["cpu", "cuda"]), "cpu", "Where the model computes."),
+    _spec("engine", "dtype", click.Choice(["float32", "bfloat16"]), "float32",
+          "Of weights, activations and KV rows."),
+    _spec("engine", "max_running_requests", _INT, "64", "Requests that decode at the same time."),
+    _spec("engine", "reserve", click.Choice(["worst-case", "quantile"]), "worst-case",
+          "Slots promised at admission: all that a request may need, or what most recent answers needed."),
+    _spec("engine", "reserve_quantile", _FLOAT, "0.9",
+          "Share of recent answers that the quantile promise covers; beyond it requests may be retracted."),
+    _spec("engine", "prefix_reuse", _BOOL, "true",
+          "Share the rows of a prefix that another request has computed."),
+    _spec("engine", "prefill_chunk_size", _INT, "512", "Prompt tokens computed in one step."),
+    _spec("engine", "threads", _INT, "one a core", "CPU threads of the model."),
+    _spec("engine", "decode_log_interval", _INT, "40", "Decode steps from one log line to the next."),
+    _spec("engine", "log_format", click.Choice(["split", "legacy", "json"]), "split",
+          "Both tiers, the old single figure, or one JSON object a line."),
+    _spec("engine", "verify_every", _INT, "0",
+          "Compare a sample of hot rows with their host rows every N decode steps; 0: never."),
+    _spec("engine", "audit_every", _INT, "256",
+          "Check that the pools' accounts add up every N steps, and when idle; 0: never."),
+    _spec("hisparse", "device_buffer_size", _INT, "2 × top-k, or what a small device pool has room for",
+          "Hot buffer of one request in tokens, at least the model's top-k."),
+    _spec("hisparse", "device_tokens", _INT, "a hot buffer for each running request", "Capacity of the device pool in tokens."),
+    _spec("hisparse", "host_tokens", _INT, "8 × the device pool; generate and demo: by their prompts", "Capacity of the host pool in tokens."),
+    _spec("hisparse", "index_tokens", _INT, "as the pool that holds all KV rows",
+          "Capacity for index keys on the device in tokens."),
+    _spec("hisparse", "device_memory_gib", _FLOAT, "",
+          "Device memory for the KV cache in GiB, beside the weights; in place of --device-tokens."),
+    _spec("hisparse", "host_memory_gib", _FLOAT, "",
+          "Main memory for the host pool in GiB; in place of --host-tokens."),
+    _spec("server", "host", _STR, "127.0.0.1",
+          "Address to listen on; other machines reach only those that are not loopback."),
+    _spec("server", "port", _INT, "8000", "Port; 0 takes any free one."),
+    _spec("server", "api_key_file", _PATH, "everybody may use the server",
+          "File with API keys, one a line, readable by its owner."),
+    _spec("server", "served_model_name", _STR, "the checkpoint folder's", "The model's name in the API."),
+    _spec("server", "max_waiting_requests", _INT, "256",
+          "Requests that may wait for a place; further ones get 429."),
+    _spec("server", "default_chat_tokens", _INT, "4096",
+          "Longest answer of a chat that names no max_completion_tokens; less where the pools hold less."),
+    _spec("server", "drain_timeout", _FLOAT, "20", "Seconds that running requests get to finish after SIGTERM."),
+    _spec("server", "max_body_bytes", _INT, "16777216", "Largest body of a request; a larger one gets 413."),
+    _spec("metrics", "stats_dir", _PATH, "this user's folder in /dev/shm", "Folder for the stats page."),
+    _spec("metrics", "engine_name", _STR, "the command's", "Tells engines of one host apart."),
+)  # fmt: skip
+"""Every setting there is, in the file's order."""

@@ -15,11 +15,14 @@ from rich.console import Console
 
 from hisparse_engine import __version__
 from hisparse_engine.config import EngineConfig, HiSparseConfig
+from hisparse_engine.demo import recipe
 from hisparse_engine.demo.checkpoint import ensure_demo_checkpoint
 from hisparse_engine.demo.load import Clients, Load
 from hisparse_engine.engine import Engine
 from hisparse_engine.loading import load
 from hisparse_engine.models.checkpoint import Checkpoint
+from hisparse_engine.models.config import ModelConfig
+from hisparse_engine.models.hf_config import parse_config
 from hisparse_engine.progress import progress_bar
 from hisparse_engine.request import Status
 from hisparse_engine.tokenizer import Tokenizer
@@ -131,7 +134,13 @@ def _config(demand: Load, engine_fields: dict[str, Any], tier_fields: dict[str, 
     if tiers.host_tokens is None:
         most = demand.concurrency * (demand.prompt_tokens + demand.max_new_tokens)
         tiers = HiSparseConfig.parse(**{**tier_fields, "host_tokens": max(int(HOST_SHARE * most), 1)})
-    return EngineConfig.parse(**engine_fields, hisparse=tiers, max_running_requests=demand.concurrency)
+    fields = {"max_running_requests": demand.concurrency, **engine_fields}
+    return EngineConfig.parse(**fields, hisparse=tiers)
+
+
+def demo_shapes() -> ModelConfig:
+    """Return the shapes of the demo's own model, which need not be made for that."""
+    return parse_config(recipe.CONFIG, Path("config.json"))
 
 
 def _demo_checkpoint() -> Path:

@@ -37,10 +37,6 @@ class Checkpoint:
     def open(cls, folder: Path | str) -> Iterator[Checkpoint]:
         """Open ``folder`` for the length of a ``with``; ``CheckpointError`` for anything in it that cannot be used."""
         folder = Path(folder)
-        if not folder.is_dir():
-            raise CheckpointError(
-                f"{folder}: no such folder; give the folder that holds config.json and *.safetensors"
-            )
         config = read_config(folder)
         found = open_shards(folder, lambda name: not _is_prediction_layer(name, config))
         checkpoint = cls(folder, config, found)

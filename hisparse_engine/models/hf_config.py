@@ -87,6 +87,10 @@ _PATTERN_LETTERS = {"F": "full", "S": "shared"}
 
 def read_config(folder: Path) -> ModelConfig:
     """Parse ``folder``'s config; end-of-sequence ids come from ``generation_config.json`` where it has them."""
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder}: no such folder; give the folder that holds config.json and *.safetensors"
+        )
     generation = folder / "generation_config.json"
     eos = read_json_object(generation).get("eos_token_id") if generation.exists() else None
     return parse_config(read_json_object(folder / "config.json"), folder / "config.json", eos)

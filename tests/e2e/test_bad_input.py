@@ -141,8 +141,9 @@ def test_config_that_is_not_json(broken: Path) -> None:
 def test_buffer_smaller_than_top_k(checkpoint: Path) -> None:
     assert_refused(
         generate(checkpoint, "--device-buffer-size", TOP_K - 1),
-        f"device_buffer_size: {TOP_K - 1} is smaller than the model's index_topk {TOP_K}, and a step attends that "
-        f"many rows at once; set --device-buffer-size to {TOP_K} or more (or leave it out for {2 * TOP_K})",
+        f"hisparse.device_buffer_size: {TOP_K - 1} is smaller than the model's index_topk {TOP_K}, and a step attends that "
+        f"many rows at once; set --device-buffer-size to {TOP_K} or more (or leave it out for {2 * TOP_K}) "
+        "(--device-buffer-size)",
     )
 
 
@@ -160,8 +161,8 @@ def test_device_pool_too_small_for_one_buffer(checkpoint: Path) -> None:
     result = generate(checkpoint, "--device-buffer-size", TOP_K, "--device-tokens", TOP_K, ids=prompt)
     assert_refused(
         result,
-        "the request (prompt 40 + 16 new tokens) needs 17 slots of the device pool, which has 16 in all; "
-        "raise --device-tokens, lower --device-buffer-size, or shorten it",
+        f"hisparse.device_tokens: got {TOP_K}, less than one hot buffer: device_buffer_size {TOP_K}, and a slot for the "
+        f"newest token; set {TOP_K + 1} or more, or a smaller device_buffer_size (--device-tokens)",
     )
 
 
@@ -181,16 +182,18 @@ def test_resident_device_pool_too_small_for_the_prompt(checkpoint: Path) -> None
 def test_sizes_that_are_not_positive(option: str, size: int, checkpoint: Path) -> None:
     name = option.removeprefix("--").replace("-", "_")
     assert_refused(
-        generate(checkpoint, option, size), f"{name}: Input should be greater than or equal to 1, got {size}"
+        generate(checkpoint, option, size), f"hisparse.{name}: got {size}, expected 1 or more ({option})"
     )
 
 
 def test_several_wrong_sizes_are_all_named(checkpoint: Path) -> None:
-    assert_refused(
-        generate(checkpoint, "--device-tokens", -1, "--host-tokens", -2),
-        "device_tokens: Input should be greater than or equal to 1, got -1; "
-        "host_tokens: Input should be greater than or equal to 1, got -2",
-    )
+    result = generate(checkpoint, "--device-tokens", -1, "--host-tokens", -2)
+    assert result.stderr.splitlines() == [
+        "Error: the configuration has 2 problems:",
+        "  hisparse.device_tokens: got -1, expected 1 or more (--device-tokens)",
+        "  hisparse.host_tokens: got -2, expected 1 or more (--host-tokens)",
+    ]
+    assert (result.code, result.stdout) == (1, "")
 
 
 # ---- the request ---------------------------------------------------------------------------------------------
@@ -267,7 +270,7 @@ def test_a_refused_checkpoint_ends_the_process_with_one_line(broken: Path) -> No
 def test_a_refused_setting_ends_the_process_with_one_line(checkpoint: Path) -> None:
     assert_refused(
         hisparse_process("generate", "--model", checkpoint, "--prompt-ids", "1", "--host-tokens", -4),
-        "host_tokens: Input should be greater than or equal to 1, got -4",
+        "hisparse.host_tokens: got -4, expected 1 or more (--host-tokens)",
     )
 
 
@@ -278,7 +281,8 @@ def test_a_refused_request_ends_the_process_with_one_line(checkpoint: Path) -> N
     )
 
 
-def test_an_unknown_choice_is_a_usage_error(checkpoint: Path) -> None:
-    result = generate(checkpoint, "--mode", "fast")
-    assert result.code == 2
-    assert "'fast' is not one of 'hierarchical', 'resident'" in result.stderr
+def test_an_unknown_choice_is_refused_like_every_wrong_setting(checkpoint: Path) -> None:
+    assert_refused(
+        generate(checkpoint, "--mode", "fast"),
+        "engine.mode: got 'fast', expected 'hierarchical' or 'resident' (--mode)",
+    )

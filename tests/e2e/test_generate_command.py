@@ -119,13 +119,13 @@ MISTAKES = [
     (["--prompt-file", "/nowhere.txt"], "no tokenizer.json"),
     (["--prompt-ids", "1,99999"], "token id 99999 is outside the vocabulary"),
     (["--prompt-ids", "1", "--device-buffer-size", "3"], "smaller than the model's index_topk"),
-    (["--prompt-ids", "1", "--host-tokens", "-5"], "host_tokens: Input should be greater than or equal to 1"),
+    (["--prompt-ids", "1", "--host-tokens", "-5"], "hisparse.host_tokens: got 0, expected 1 or more"),
     (["--prompt-ids", IDS, "--host-tokens", "50"], "needs 105 slots of the host pool, which has 50 in all"),
-    (["--prompt-ids", IDS, "--device-tokens", "12"], "slots of the device pool, which has 12 in all"),
+    (["--prompt-ids", IDS, "--device-tokens", "12"], "hisparse.device_tokens: got 12, less than one hot buffer"),
     (["--prompt-ids", "1", "--max-new-tokens", "0"], "max_new_tokens: must be at least 1, got 0"),
     (["--prompt-ids", "1", "--top-p", "0"], "top_p: must be in (0, 1], got 0"),
     (["--prompt-ids", "1", "--temperature", "-1"], "temperature: must be 0 (greedy) or more, got -1"),
-    (["--prompt-ids", "1", "--decode-log-interval", "0"], "decode_log_interval: Input should be greater"),
+    (["--prompt-ids", "1", "--decode-log-interval", "0"], "engine.decode_log_interval: got 0, expected 1 or more"),
 ]
 
 
