@@ -1,13 +1,16 @@
 """The sidecar beside Debian's mtail on the same files: lines per second, CPU per line, memory, idle CPU, scrapes.
 
-    python benchmarks/sidecar.py [--lines 1000000] [--rounds 3] [--soak 10000000] [--idle 30]
+    python benchmarks/sidecar.py [--lines 1000000] [--rounds 5] [--only throughput]
 
-Both are real processes that read the whole file from its beginning; start-up is part of the time. They take turns, so
-that a busy machine slows both; as root, all of it runs at a niceness of -10, so that it slows them less; the figures are those of the run with the median time, the ratio is the median of the
-rounds' ratios. The files are in the page cache. mtail keeps four gauges without labels: with the program that one would write first, a pattern a gauge, which survives another order or
-more fields (natural); with the four in one pattern (one_pattern: breaks when a field comes between them); and with one
-that spells out the whole line of one version (anchored: breaks at the next version). The sidecar reads every dialect, keeps ranks apart, counts
-outcomes and serves while it reads. CRI: the same lines as Kubernetes' container runtime writes them. The result goes to results/sidecar.json.
+Both are real processes that read the whole file from its beginning; start-up is part of the time. They take turns, and
+of each the fastest run counts: the one that the rest of the machine disturbed least; every round's ratio is there too.
+As root, all of it runs before everything else on the machine. The files are in the page cache.
+
+mtail keeps four gauges without labels: with the program that one would write first, a pattern a gauge, which survives
+another order or more fields (natural); with the four in one pattern (one_pattern: breaks when a field comes between
+them); and with one that spells out the whole line of one version (anchored: breaks at the next version). The sidecar
+reads every dialect, keeps ranks apart, counts outcomes and serves while it reads. CRI: the same lines as Kubernetes'
+container runtime writes them. The result goes to results/sidecar.json.
 """
 
 from __future__ import annotations
@@ -239,20 +242,21 @@ def throughput(folder: Path, lines: int, rounds: int) -> dict[str, Any]:
     return results
 
 
-def compared(log: Path, lines: int, rounds: int) -> dict[str, Any]:
+def compared(log: Path, lines: int, num_rounds: int) -> dict[str, Any]:
     """Let the sidecar and mtail's natural program take turns."""
     runs: dict[str, list[dict[str, float]]] = {"sidecar": [], "mtail_natural": []}
-    for _ in range(rounds):
+    for _ in range(num_rounds):
         runs["sidecar"].append(run_sidecar(log, lines))
         runs["mtail_natural"].append(run_mtail(log, lines, log.parent / "natural.mtail"))
-    ratios = [theirs["wall_s"] / ours["wall_s"] for ours, theirs in zip(*runs.values(), strict=True)]
-    cpu_ratios = [theirs["cpu_s"] / ours["cpu_s"] for ours, theirs in zip(*runs.values(), strict=True)]
+    ratios = [round(b["wall_s"] / a["wall_s"], 1) for a, b in zip(*runs.values(), strict=True)]
+    best = {name: min(of, key=lambda run: run["wall_s"]) for name, of in runs.items()}
+    ours, theirs = best.values()
     return {
-        "times_as_fast_as_natural": round(statistics.median(ratios), 1),
-        "times_as_fast_as_natural_each_round": [round(ratio, 1) for ratio in ratios],
-        "cpu_of_natural_over_ours": round(statistics.median(cpu_ratios), 1),
+        "times_as_fast_as_natural": round(theirs["wall_s"] / ours["wall_s"], 1),
+        "in_each_round": ratios,
+        "cpu_of_natural_over_ours": round(theirs["cpu_s"] / ours["cpu_s"], 1),
         "load_average": round(os.getloadavg()[0], 2),
-        **{name: sorted(of, key=lambda run: run["wall_s"])[len(of) // 2] for name, of in runs.items()},
+        **best,
     }
 
 
@@ -364,21 +368,35 @@ def machine() -> dict[str, Any]:
     }
 
 
+def come_first() -> None:
+    """As root, go before what else runs on the machine, sidecar and mtail alike; the scheduler groups by session."""
+    if child := os.fork():
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    os.setsid()
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+        Path("/proc/self/autogroup").write_text("-10")
+
+
 def main() -> None:
     """Measure all and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--lines", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each in turn")
-    parser.add_argument("--soak", type=int, default=10_000_000, help="lines of the soak; 0: none")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each in turn")
+    parser.add_argument("--soak", type=int, default=10_000_000, help="lines of the soak")
     parser.add_argument("--idle", type=float, default=30.0, help="seconds of silence")
+    parts = ("startup", "throughput", "idle", "scrapes", "soak")
+    parser.add_argument(
+        "--only", nargs="+", choices=parts, help="measure these; keep the rest of the last result"
+    )
     options = parser.parse_args()
-    with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
+    come_first()
     programs.PACKAGES.setdefault("mtail", "mtail")
     mtail = subprocess.run(
         [str(programs.find_program("mtail")), "--version"], capture_output=True, text=True, check=True
     )
-    result: dict[str, Any] = {
+    result: dict[str, Any] = json.loads(RESULT.read_text()) if options.only else {}
+    result |= {
         "date": datetime.now(UTC).isoformat(),
         "machine": machine(),
         "versions": {
@@ -390,16 +408,16 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        result["startup"] = startup(folder)
-        say("startup", result["startup"])
-        result["throughput"] = throughput(folder, options.lines, options.rounds)
-        result["idle"] = [idle(folder, options.idle, files) for files in (1, 512)]
-        say("idle", result["idle"])
-        result["scrapes"] = scrapes(folder)
-        say("scrapes", result["scrapes"])
-        if options.soak:
-            result["soak"] = soak(folder, options.soak)
-            say("soak", result["soak"])
+        parts: dict[str, Callable[[], Any]] = {
+            "startup": lambda: startup(folder),
+            "throughput": lambda: throughput(folder, options.lines, options.rounds),
+            "idle": lambda: [idle(folder, options.idle, files) for files in (1, 512)],
+            "scrapes": lambda: scrapes(folder),
+            "soak": lambda: soak(folder, options.soak),
+        }
+        for part in options.only or parts:
+            result[part] = parts[part]()
+            say(part, result[part])
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
 
 
