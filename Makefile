@@ -36,6 +36,7 @@ types: $(READY)
 
 generated: $(READY)
 	$(PYTHON) -m hisparse_metrics.docs --check
+	$(PYTHON) -m hisparse_engine.settings.docs --check
 	$(PYTHON) -m hisparse_dashboards --check
 
 rules: $(READY)
@@ -52,8 +53,9 @@ bench: $(READY)  ## measure publishing, scrapes of a busy server, and decoding: 
 dashboards: $(READY)  ## write the dashboards and rules anew
 	@$(PYTHON) -m hisparse_dashboards
 
-docs: $(READY)  ## write docs/metrics.md anew
+docs: $(READY)  ## write docs/metrics.md and docs/configuration.md anew
 	@$(PYTHON) -m hisparse_metrics.docs
+	@$(PYTHON) -m hisparse_engine.settings.docs
 
 clean:  ## remove .venv and everything else that make and the tools made here
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -12,6 +12,7 @@ from hisparse_engine import __version__
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 _COMMANDS = {
+    "config": ("hisparse_engine.commands.config", "Check a configuration, or print one to start from."),
     "dashboards": (
         "hisparse_engine.commands.dashboards",
         "Build Grafana dashboards and Prometheus rules; put the dashboards into a Grafana.",

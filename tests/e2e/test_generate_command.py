@@ -119,7 +119,7 @@ MISTAKES = [
     (["--prompt-file", "/nowhere.txt"], "no tokenizer.json"),
     (["--prompt-ids", "1,99999"], "token id 99999 is outside the vocabulary"),
     (["--prompt-ids", "1", "--device-buffer-size", "3"], "smaller than the model's index_topk"),
-    (["--prompt-ids", "1", "--host-tokens", "-5"], "hisparse.host_tokens: got 0, expected 1 or more"),
+    (["--prompt-ids", "1", "--host-tokens", "-5"], "hisparse.host_tokens: got -5, expected 1 or more"),
     (["--prompt-ids", IDS, "--host-tokens", "50"], "needs 105 slots of the host pool, which has 50 in all"),
     (["--prompt-ids", IDS, "--device-tokens", "12"], "hisparse.device_tokens: got 12, less than one hot buffer"),
     (["--prompt-ids", "1", "--max-new-tokens", "0"], "max_new_tokens: must be at least 1, got 0"),

@@ -1,0 +1,171 @@
+"""What a configuration comes to, as values: settings with their origin, pools, concurrency, what runs out first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hisparse_engine.errors import ConfigError
+from hisparse_engine.memory_plan import GIB, MemoryPlan, Need, Part
+from hisparse_engine.models.config import ModelConfig
+from hisparse_engine.settings.given import SettingPath, dotted, flag_of
+from hisparse_engine.settings.resolve import Resolved
+from hisparse_engine.settings.validate import KEYS
+
+USUAL_CONTEXTS = (8192, 32768, 131072)
+_BUDGET_OF = {"device_tokens": "device_memory_gib", "host_tokens": "host_memory_gib"}
+_RESIDENT_IGNORES = ("device_buffer_size", "host_tokens", "host_memory_gib")
+
+
+class Row(NamedTuple):
+    """One setting: its value, and where it came from."""
+
+    setting: str
+    value: object
+    origin: str
+
+
+@dataclass(frozen=True)
+class Concurrency:
+    """How many requests of ``context`` tokens run at the same time, and what bounds them.
+
+    ``resident_requests``: how many there would be if the same device bytes held every row.
+    """
+
+    context: int
+    requests: int
+    resident_requests: int
+    first_to_run_out: str
+    raise_setting: str
+    needed: int
+    capacity: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole of it. Without a model there are settings and notes alone."""
+
+    settings: tuple[Row, ...]
+    notes: tuple[str, ...]
+    model: dict[str, Any] | None
+    parts: tuple[Part, ...]
+    concurrency: tuple[Concurrency, ...]
+    plan: MemoryPlan | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form; sizes in bytes and tokens."""
+        memory = None
+        if self.plan is not None:
+            parts = [{**part._asdict(), "bytes": part.num_bytes} for part in self.parts]
+            sizes = {"device_bytes": self.plan.device_bytes, "host_bytes": self.plan.host_bytes}
+            memory = {**asdict(self.plan.sizes), **sizes, "parts": parts}
+        return {
+            "valid": True,
+            "settings": {row.setting: {"value": row.value, "origin": row.origin} for row in self.settings},
+            "notes": list(self.notes),
+            "model": self.model,
+            "memory": memory,
+            "concurrency": [asdict(row) for row in self.concurrency],
+        }
+
+
+def parse_contexts(text: str | None, model: ModelConfig | None) -> tuple[int, ...]:
+    """Return the contexts to look at; :class:`ConfigError` for what is no length that the model has positions for."""
+    limit = model.max_position_embeddings if model is not None else None
+    if text is None:
+        return tuple(c for c in USUAL_CONTEXTS if limit and c <= limit) or ((limit,) if limit else ())
+    try:
+        contexts = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"expected lengths such as 8192,32768, got {text!r}") from None
+    for context in contexts:
+        if context < 1 or context > (limit or context):
+            raise ConfigError(
+                f"got {context}, expected from 1 to the model's {limit or 'number of'} positions"
+            )
+    return contexts
+
+
+def make_report(resolved: Resolved, contexts: Sequence[int]) -> Report:
+    """Put together what ``resolved`` comes to for requests of the given lengths."""
+    plan, model = resolved.plan, resolved.model
+    shapes = ("architecture", "num_hidden_layers", "num_full_indexer_layers", "kv_row_dim", "index_head_dim",
+              "index_topk", "max_position_embeddings")  # fmt: skip
+    return Report(
+        settings=tuple(_rows(resolved)),
+        notes=tuple(_notes(resolved)),
+        model={name: getattr(model, name) for name in shapes} if model is not None else None,
+        parts=tuple(plan.parts()) if plan is not None else (),
+        concurrency=tuple(_concurrency(resolved, plan, c) for c in contexts) if plan is not None else (),
+        plan=plan,
+    )
+
+
+def _rows(resolved: Resolved) -> Iterator[Row]:
+    for path in all_paths():
+        owner = resolved.settings if len(path) == 1 else getattr(resolved.settings, path[0])
+        value = getattr(owner, path[-1])
+        origin = resolved.given[path].origin if path in resolved.given else "default"
+        if value is None and path[0] == "hisparse" and resolved.plan is not None:
+            value = getattr(resolved.plan.sizes, path[-1], None)
+            budget = _budget(resolved, path)
+            origin = f"from {dotted(budget)}" if budget != path else origin
+        yield Row(dotted(path), str(value) if isinstance(value, Path) else value, origin)
+
+
+def all_paths() -> Iterator[SettingPath]:
+    """Yield the path of every setting, in the file's order."""
+    for name in KEYS[()]:
+        keys = KEYS.get((name,))
+        yield from [(name, key) for key in keys] if keys else [(name,)]
+
+
+def _budget(resolved: Resolved, path: SettingPath) -> SettingPath:
+    """Return the path of the budget that decides about a capacity, else ``path`` itself."""
+    budget = _BUDGET_OF.get(path[-1], "")
+    return (
+        ("hisparse", budget) if budget and getattr(resolved.settings.hisparse, budget) is not None else path
+    )
+
+
+def _concurrency(resolved: Resolved, plan: MemoryPlan, context: int) -> Concurrency:
+    first: Need = next(plan.needs(context))
+    section, _, name = first.setting.partition(".")
+    path = _budget(resolved, (section, name))
+    return Concurrency(
+        context=context,
+        requests=first.requests,
+        resident_requests=plan.resident_concurrency(context),
+        first_to_run_out=first.resource,
+        raise_setting=f"{dotted(path)} ({flag_of(path)})",
+        needed=first.needed,
+        capacity=first.capacity,
+    )
+
+
+def _notes(resolved: Resolved) -> Iterator[str]:
+    settings, plan = resolved.settings, resolved.plan
+    if settings.model is None:
+        yield "no model is named: give --model to see capacities and concurrency"
+    if settings.engine.mode == "resident":
+        ignored = [name for name in _RESIDENT_IGNORES if ("hisparse", name) in resolved.given]
+        yield from (f"hisparse.{name} is not used in resident mode" for name in ignored)
+    if settings.engine.reserve == "worst-case" and ("engine", "reserve_quantile") in resolved.given:
+        yield "engine.reserve_quantile is not used while engine.reserve is worst-case"
+    if settings.engine.device == "cuda":
+        yield "whether there is a CUDA device is looked at when the engine starts, not here"
+    if plan is not None:
+        on_cpu = settings.engine.device == "cpu"
+        needed, there = plan.host_bytes + on_cpu * plan.device_bytes, main_memory_bytes()
+        if needed > there:
+            yield (
+                f"the pools take {needed / GIB:.2f} GiB of main memory, and this machine has {there / GIB:.2f} GiB"
+            )
+
+
+def main_memory_bytes() -> int:
+    """Return this machine's main memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
