@@ -19,7 +19,7 @@ from hisparse_engine.tokenizer import Tokenizer
 from hisparse_metrics import catalogue
 from tests.support.chat_checkpoint import write_chat_checkpoint
 from tests.support.programs import promtool
-from tests.support.serving import MODEL, Serving, serving
+from tests.support.serving import MODEL, Serving, eventually, serving
 
 PROMPT = "the token of the pool"
 CHAT: list[Any] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "the row?"}]
@@ -165,11 +165,16 @@ def test_a_stop_string_across_tokens_ends_the_text_before_it(client: openai.Open
         assert parts[-1].choices[0].finish_reason == "stop"
 
 
-def test_a_stop_string_saves_the_steps_that_nobody_needs(client: openai.OpenAI) -> None:
+def test_a_stop_string_ends_the_request_in_the_engine_too(server: Serving, client: openai.OpenAI) -> None:
     full = complete(client).choices[0].text
+    before = server.metrics()
     answer = complete(client, stop=full[:2], max_tokens=3000)
     assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("", "stop")
     assert answer.usage.completion_tokens < 24
+    eventually(lambda: server.metrics()["hisparse_running_requests"] == 0, "it still runs")
+    grown = {name: value - before[name] for name, value in server.metrics().items()}
+    assert (grown["hisparse_requests_total:stop"], grown["hisparse_requests_total:aborted"]) == (1, 0)
+    assert grown["hisparse_generation_tokens_total"] < 1500
 
 
 def test_logprobs_are_those_of_transformers(

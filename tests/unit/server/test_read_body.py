@@ -69,8 +69,17 @@ def test_a_body_that_is_too_large_is_not_kept(headers: dict[str, str]) -> None:
 
 def test_a_body_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_body, "_DISCARD_BYTES", 1000)
-    parts = [b"[" * 60] * 50
-    assert refused(parts).status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    num_read = 0
+
+    async def endless() -> dict[str, Any]:
+        nonlocal num_read
+        num_read += 60
+        assert num_read < 10_000, "it is read for ever"
+        return {"type": "http.request", "body": b"[" * 60, "more_body": True}
+
+    with pytest.raises(ApiError) as raised:
+        asyncio.run(read_json(request_with(endless), LIMIT))
+    assert raised.value.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
 def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

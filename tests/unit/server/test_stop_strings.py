@@ -62,6 +62,8 @@ def test_no_more_is_withheld_than_may_begin_a_stop_string(pieces: list[str], sto
         (["He", "llo wo", "rld"], ["o w"], "Hell", "o w"),
         (["abc", "d"], ["bcd", "c"], "ab", "c"),
         (["abcd"], ["bcd", "c"], "ab", "c"),
+        (["ab", "a"], ["aba"], "", "aba"),
+        (["xab", "ab", "aab"], ["abaa"], "xab", "abaa"),
         (["ab"], ["b", "ab"], "", "ab"),
         (["x\n", "\n", "y"], ["\n\n"], "x", "\n\n"),
         (["a" * 3], ["aaaa"], "aaa", None),
