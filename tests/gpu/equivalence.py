@@ -38,6 +38,7 @@ class Comparison:
     logits_compared: int
     logits_different: int
     tokens_equal: bool
+    prefix_hit_tokens: int
     swap_in_misses: int
     verify_checks: int
     verify_mismatches: int
@@ -71,13 +72,18 @@ def run(
 
 
 def drive(engine: Engine) -> list[list[int]]:
-    """Add requests between steps, some of them aborted on the way, until all have ended."""
+    """Add requests between steps, some of them aborted on the way, until all have ended.
+
+    Every other prompt begins with a part of one document, so that rows are shared.
+    """
     dice = random.Random(7)
+    document = [dice.randrange(4000) for _ in range(3000)]
     requests = []
     step = 0
     while len(requests) < NUM_REQUESTS or engine.has_work:
         if len(requests) < NUM_REQUESTS and dice.random() < 0.2:
-            prompt = [dice.randrange(4000) for _ in range(dice.randint(5, 4000))]
+            prompt = document[: dice.randint(100, 3000)] if dice.random() < 0.5 else []
+            prompt = prompt + [dice.randrange(4000) for _ in range(dice.randint(5, 4000 - len(prompt)))]
             params = SamplingParams(dice.randint(50, 400), temperature=0.5, seed=step, ignore_eos=True)
             requests.append(engine.add_request(prompt, params))
         if requests and dice.random() < 0.005:
@@ -104,6 +110,7 @@ def compare(folder: Path, dtype: str, buffer: int) -> Comparison:
             for a, b in zip(logits, expected, strict=True)
         ),
         tokens_equal=tokens == expected_tokens,
+        prefix_hit_tokens=engine.scheduler.num_prefix_hit_tokens,
         swap_in_misses=swap.misses,
         verify_checks=swap.verify_checks,
         verify_mismatches=swap.verify_mismatches,

@@ -158,4 +158,4 @@ class ScheduleMachine(RuleBasedStateMachine):
 
 
 TestSchedules = ScheduleMachine.TestCase
-TestSchedules.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestSchedules.settings = settings(max_examples=10, stateful_step_count=15, deadline=None)
