@@ -121,7 +121,7 @@ def refused_by_operator(objects: list[Object]) -> str:
 
 def test_monitors_have_no_field_that_the_operator_would_drop() -> None:
     known = {
-        "port", "path", "scheme", "interval", "scrapeTimeout", "relabelings", "metricRelabelings", "basicAuth",
+        "port", "path", "scheme", "interval", "scrapeTimeout", "relabelings", "basicAuth",
         "tlsConfig",
     }  # fmt: skip
     relabel = {"action", "sourceLabels", "separator", "targetLabel", "replacement", "regex"}
@@ -332,28 +332,6 @@ def test_jobs_have_the_name_that_the_alerts_watch(variant: str) -> None:
     [endpoint] = monitor["spec"]["podMetricsEndpoints"]
     job = next(rule for rule in endpoint["relabelings"] if rule.get("targetLabel") == "job")
     assert job["replacement"].startswith("hisparse")
-
-
-@pytest.mark.parametrize(
-    ("container", "source", "dropped"),
-    [
-        ("node-logs", "/var/log/pods/*sglang*/*/*.log", True),
-        ("node-logs", "/var/log/pods/a_sglang-0_u/sglang/0.log", False),
-        ("hisparse", "/logs/sglang/*.log", False),
-    ],
-)
-def test_only_a_node_without_sglang_may_have_a_pattern_that_matches_nothing(
-    container: str, source: str, dropped: bool
-) -> None:
-    objects = objects_of("sglang-node-logs")
-    [(_, pod)] = pod_specs(objects)
-    assert [c["name"] for c in containers(pod)] == ["node-logs"]
-    [monitor] = of_kind(objects, "PodMonitor")
-    [rule] = monitor["spec"]["podMetricsEndpoints"][0]["metricRelabelings"]
-    labels = {"__name__": "hisparse_source_up", "container": container, "source": source}
-    value = ";".join(labels[name] for name in rule["sourceLabels"])
-    assert rule["action"] == "drop"
-    assert bool(re.fullmatch(rule["regex"], value)) is dropped
 
 
 def test_the_network_policies_cover_our_pods_and_let_nothing_out() -> None:

@@ -62,13 +62,17 @@ class FileSource:
         return self._read_in_turns(max_bytes)
 
     def status(self) -> SourceStatus:
-        """Return the state as of the last poll; up when something is open and nothing fails."""
+        """Return the state as of the last poll; up when nothing fails.
+
+        A file that is named and not there is a failure; a pattern that matches nothing yet waits for what may come.
+        """
         files = list(self._roster.files())
         reason = "; ".join(f"{path}: {why}" for path, why in sorted(self.problems.items())[:3])
-        if not files and not reason:
+        up = not reason
+        if up and not files:
             reason = "no file matches " + ", ".join(self._scanner.patterns)
         lag = sum(file.lag_bytes for file in files)
-        return SourceStatus(not reason, reason, self._bytes_read, lag, self._last_read, self.counts)
+        return SourceStatus(up, reason, self._bytes_read, lag, self._last_read, self.counts)
 
     def position(self) -> Json:
         """Return where each file was left, and which files were beside it."""

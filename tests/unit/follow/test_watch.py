@@ -26,10 +26,21 @@ def test_a_glob_picks_up_new_files_from_their_beginning(tmp_path: Path) -> None:
     assert found == {str(tmp_path / "a.log"): [b"a"], str(tmp_path / "b.log"): [b"b"]}
 
 
-def test_a_pattern_that_matches_nothing_is_down_and_says_so(tmp_path: Path) -> None:
-    followed = Followed(tmp_path, "*.log")
+@pytest.mark.parametrize(
+    ("pattern", "up", "reason"),
+    [
+        ("*.log", True, "no file matches {0}/*.log"),
+        ("[ab].log", True, "no file matches {0}/[ab].log"),
+        ("a.log", False, "{0}/a.log: No such file or directory"),
+    ],
+)
+def test_a_pattern_waits_for_what_may_come_and_a_named_file_is_missed(
+    tmp_path: Path, pattern: str, up: bool, reason: str
+) -> None:
+    followed = Followed(tmp_path, pattern)
     followed.lines()
-    assert followed.source.status().reason == f"no file matches {tmp_path}/*.log"
+    status = followed.source.status()
+    assert (status.up, status.reason) == (up, reason.format(tmp_path))
 
 
 def test_two_names_of_one_file_count_it_once(tmp_path: Path) -> None:

@@ -122,11 +122,6 @@ interval: {{ $values.interval }}
 scrapeTimeout: {{ $values.scrapeTimeout }}
 relabelings:
   {{- include "hisparse.relabelings" (dict "job" "hisparse") | nindent 2 }}
-metricRelabelings:
-  # A node without SGLang has no log that a pattern could match; that is no failure.
-  - sourceLabels: [__name__, container, source]
-    regex: hisparse_source_up;node-logs;.*[*?\[].*
-    action: drop
 {{- with $values.endpoint }}
 {{ toYaml . }}
 {{- end }}
