@@ -167,7 +167,10 @@ class Engine:
     def end(self, request: Request, outcome: Outcome) -> None:
         """End a request now, at whatever stage it is, for the reason ``outcome``; a finished one is left alone."""
         if request.status is not Status.FINISHED:
-            self._finish(request, outcome)
+            try:
+                self._finish(request, outcome)
+            except InvariantError as error:
+                self._quarantine(error)
 
     @property
     def has_work(self) -> bool:
@@ -202,7 +205,12 @@ class Engine:
             )
 
     def _finish(self, request: Request, outcome: Outcome) -> None:
-        self.scheduler.finish(request, outcome)
+        try:
+            self.scheduler.finish(request, outcome)
+        except InvariantError:
+            request.seat, request.status, request.outcome = None, Status.FINISHED, Outcome.FAILED
+            self._note_end(request, Outcome.FAILED)
+            raise
         self._note_end(request, outcome)
 
     def _note_end(self, request: Request, outcome: Outcome) -> None:

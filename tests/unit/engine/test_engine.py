@@ -294,6 +294,22 @@ def test_an_invariant_that_breaks_in_the_middle_of_a_step_ends_nobody_but_those_
     assert watched.engine.levels().host_tokens == watched.engine.levels().device_tokens == 0
 
 
+@pytest.mark.parametrize("by", ["abort", "its last token"])
+def test_slots_that_cannot_be_taken_back_end_nobody_but_those_with_slots(model: DsaModel, by: str) -> None:
+    watched = Watched(model, max_running_requests=2, prefix_reuse=False)
+    broken, lost, waiting = watched.add(12, 2), watched.add(13, 8), watched.add(14, 8)
+    watched.engine.step()
+    watched.engine.coordinator.index_keys.pool.free(broken.held_seat.index.slots[:1])
+    if by == "abort":
+        watched.engine.abort(broken)
+    ended = watched.engine.step()
+    assert {request.id for request in ended} >= {broken.id, lost.id}
+    watched.engine.run()
+    assert [r.outcome for r in (broken, lost, waiting)] == [Outcome.FAILED, Outcome.FAILED, Outcome.LENGTH]
+    assert watched.seen[-1].totals.invariant_violations == 1
+    assert watched.seen[-1].totals.requests_failed == 2
+
+
 def _break(layer: int) -> torch.Tensor:
     raise InvariantError(f"layer {layer} has no rows")
 
