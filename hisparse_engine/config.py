@@ -12,8 +12,10 @@ from hisparse_engine.memory_plan import HOST_TO_DEVICE_RATIO
 
 Mode = Literal["hierarchical", "resident"]
 LogFormat = Literal["split", "legacy", "json"]
-Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+MAX_TOKENS = 2**31 - 1
+"""Slots and positions are 32 bits wide in the residency maps."""
+Size = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+Count = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 
 
 class Frozen(BaseModel):

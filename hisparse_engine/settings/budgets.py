@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hisparse_engine.config import HiSparseConfig
+from hisparse_engine.config import MAX_TOKENS, HiSparseConfig
 from hisparse_engine.memory_plan import (
     GIB,
     HOST_TO_DEVICE_RATIO,
@@ -61,6 +61,13 @@ def fill(
             )
         if not resident and host is None:
             host = HOST_TO_DEVICE_RATIO * device
+    if (most := max(host or 0, device or 0)) > MAX_TOKENS:
+        name = (
+            "host_memory_gib" if tiers.host_memory_gib is not None and most == host else "device_memory_gib"
+        )
+        return Problem(
+            ("hisparse", name), f"comes to {most} tokens, and a pool has {MAX_TOKENS} at most; lower it"
+        )
     return HiSparseConfig(
         device_buffer_size=tiers.device_buffer_size,
         device_tokens=device,

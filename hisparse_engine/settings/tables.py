@@ -48,9 +48,9 @@ def _part(part: Part) -> tuple[str, ...]:
     indent = "  " if part.tier == "device" else ""
     return (
         indent + part.name,
-        f"{part.tokens}",
-        f"{part.token_bytes}",
-        f"{part.num_bytes}",
+        f"{part.tokens:,}",
+        f"{part.token_bytes:,}",
+        f"{part.num_bytes:,}",
         _gib(part.num_bytes),
     )
 

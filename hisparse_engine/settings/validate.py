@@ -100,6 +100,9 @@ def _words(found: ErrorDetails, path: SettingPath, value: object) -> str:
 
 def _unknown(path: SettingPath) -> str:
     keys = KEYS[path[:-1]]
+    section, _, name = path[-1].partition(".")
+    if name in KEYS.get((section,), ()):
+        return f"unknown key; write {name} under '{section}:'"
     elsewhere = [(*above, path[-1]) for above, names in KEYS.items() if path[-1] in names]
     close = [(*path[:-1], key) for key in difflib.get_close_matches(path[-1], keys, n=1)]
     for meant in elsewhere + close:
