@@ -29,6 +29,7 @@ from hisparse_engine.server.launch import EngineProcess
 from hisparse_engine.server.messages import Failed, Ready, Start
 from hisparse_engine.server.open_answers import OpenAnswers
 from hisparse_engine.server.served_model import Limits, ServedModel
+from hisparse_engine.server.waiting import first_of, unless
 from hisparse_metrics.collector import PageCollector
 from hisparse_metrics.page_folder import PageFolder
 from hisparse_metrics.stats_dir import default_stats_dir
@@ -133,7 +134,7 @@ class _Server:
         return http, asyncio.create_task(http.serve(sockets=[self._listener]))
 
     async def _live(self, engine: EngineProcess, answers: OpenAnswers) -> None:
-        ready = await _unless(self._stop, engine.client.first_event())
+        ready = await unless(self._stop, engine.client.first_event())
         if self._stop.is_set():
             return _say("Stopped before the engine was up.")
         if not isinstance(ready, Ready):
@@ -142,7 +143,7 @@ class _Server:
         self._gate.move_to(Phase.OPEN)
         self._welcome(ready)
         updates = asyncio.create_task(engine.client.run())
-        await _first_of(updates, self._stop)
+        await first_of(updates, self._stop)
         if not updates.done():
             await self._drain(engine, answers, updates)
         if engine.client.summary is not None:
@@ -162,19 +163,19 @@ class _Server:
             "a second signal ends them now."
         )
         empty = asyncio.create_task(answers.wait_until_empty())
-        await _first_of(empty, updates, self._stop_at_once, timeout=self._options.drain_timeout)
+        await first_of(empty, updates, self._stop_at_once, timeout=self._options.drain_timeout)
         if len(answers) and not updates.done():
             _say(f"Aborting {len(answers)} requests that have not finished.")
             answers.abort_all(shutting_down("the server shut down before the request was finished"))
-            await _first_of(empty, timeout=_FLUSH_SECONDS)
+            await first_of(empty, timeout=_FLUSH_SECONDS)
         empty.cancel()
         engine.client.drain()
-        await _first_of(updates, self._stop_at_once, timeout=_STOP_SECONDS)
+        await first_of(updates, self._stop_at_once, timeout=_STOP_SECONDS)
 
     async def _give_up(self, engine: EngineProcess, answers: OpenAnswers) -> None:
         """Go, because the engine is dead. Its requests have been told; their clients get a moment to read it."""
         self._gate.move_to(Phase.FAILED)
-        await _first_of(asyncio.create_task(answers.wait_until_empty()), timeout=_FLUSH_SECONDS)
+        await first_of(asyncio.create_task(answers.wait_until_empty()), timeout=_FLUSH_SECONDS)
         raise ServerError(
             f"the engine process {await engine.how_it_ended()}; its last words are above. Running requests got an "
             "error; start the server again"
@@ -195,24 +196,6 @@ async def _why_not_ready(engine: EngineProcess, event: object) -> str:
     if isinstance(event, Failed):
         return event.message
     return f"the engine process {await engine.how_it_ended()} while it was starting; its last words are above"
-
-
-async def _unless(stop: asyncio.Event, work: Any) -> Any:
-    """Return what ``work`` returns, or None if ``stop`` comes first."""
-    task = asyncio.ensure_future(work)
-    await _first_of(task, stop)
-    return task.result() if task.done() else task.cancel() and None
-
-
-async def _first_of(*things: asyncio.Task[Any] | asyncio.Event, timeout: float | None = None) -> None:
-    """Return when one of ``things`` is done or set, or the time is up."""
-    waits = [asyncio.ensure_future(thing.wait()) for thing in things if isinstance(thing, asyncio.Event)]
-    tasks = [thing for thing in things if isinstance(thing, asyncio.Task)]
-    try:
-        await asyncio.wait([*waits, *tasks], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
 
 
 def _warn_if_open_to_all(listener: socket.socket, keys: Sequence[str] | None) -> None:
