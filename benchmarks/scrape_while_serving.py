@@ -7,7 +7,8 @@ A real `hisparse serve` decodes long streams of the demo's checkpoint. The time 
 its decode log to the next, by the engine's own clock: whatever delays the engine process is in it. The time between two
 tokens is what a client of a stream sees, so the front's delay is in it too. Scrapers are a process of their own; the
 kinds of load take turns, several rounds of them, because steps become slower as the sequences grow. On a machine with
-few cores scrapers, front and engine share them, and the figures show that as well.
+few cores scrapers, front and engine share them, and the figures show that as well: the last kind of load, a process
+that only computes, tells how much of it is the machine.
 """
 
 from __future__ import annotations
@@ -34,11 +35,14 @@ from hisparse_engine.demo.checkpoint import ensure_demo_checkpoint
 RESULT = Path(__file__).parent / "results" / "scrape_while_serving.json"
 HISPARSE = [sys.executable, "-c", "from hisparse_engine.cli import main; main(prog_name='hisparse')"]
 MODEL = "demo"
+CONTROL = "no scraper, a busy process beside it"
+"""What any other process costs on this machine: one that computes all the time, and asks nothing of the server."""
 LOADS = {
     "no scraper": (0, 0.0),
     "1 scraper, every second": (1, 1.0),
     "100 scrapers, every second": (100, 1.0),
     "100 scrapers without a pause": (100, 0.0),
+    CONTROL: (0, 0.0),
 }
 """Name → (scrapers, seconds from one scrape to the next of each)."""
 _START_SECONDS = 120.0
@@ -140,8 +144,13 @@ def start_server(folder: Path, log: Path, streams: int, tokens: int) -> tuple[su
     return process, text.split("http://")[1].split("/")[0]
 
 
-def load(address: str, number: int, pause: float, seconds: float) -> int:
-    """Scrape for ``seconds``; return how many scrapes were answered."""
+def load(name: str, address: str, seconds: float) -> int:
+    """Put a load on the server, or beside it, for ``seconds``; return how many scrapes were answered."""
+    number, pause = LOADS[name]
+    if name == CONTROL:
+        code = f"import time; end = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return 0
     if not number:
         time.sleep(seconds)
         return 0
@@ -160,9 +169,9 @@ def measure(options: argparse.Namespace, folder: Path, stack: ExitStack) -> dict
     windows: dict[str, list[tuple[float, float]]] = {name: [] for name in LOADS}
     scrapes, cpu = dict.fromkeys(LOADS, 0), dict.fromkeys(LOADS, 0.0)
     for _ in range(options.rounds):
-        for name, (number, pause) in LOADS.items():
+        for name in LOADS:
             start, before = time.time(), cpu_seconds(process.pid)
-            scrapes[name] += load(address, number, pause, options.seconds)
+            scrapes[name] += load(name, address, options.seconds)
             windows[name].append((start, time.time()))
             cpu[name] += cpu_seconds(process.pid) - before
     times = steps(log)
