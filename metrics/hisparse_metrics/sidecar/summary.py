@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from hisparse_metrics.live.vocabulary import usage_levels
 from hisparse_metrics.sglang import Event, EventKind, LogParser, Record, Value
 from hisparse_metrics.sidecar.log_state import LogState
 from hisparse_metrics.sidecar.ranks import RankKey
 from hisparse_metrics.sidecar.replay import timed
 
-THRESHOLDS = (0.8, 0.9, 0.95)
+THRESHOLDS = usage_levels()
+"""Those of the dashboards and the alerts."""
 USAGES = {
     "host_token_usage": "host usage",
     "device_token_usage": "device usage",

@@ -36,7 +36,7 @@ DAY = summary_of(
 def test_peak_and_time_above_each_threshold() -> None:
     course = DAY.courses["host_token_usage"]
     assert course.peak[0] == 0.97
-    assert course.above == {0.8: 25.0, 0.9: 25.0, 0.95: 5.0}
+    assert course.above == {0.85: 25.0, 0.95: 5.0}
 
 
 def test_silence_is_not_usage() -> None:
@@ -53,7 +53,7 @@ def test_the_page_tells_it_all() -> None:
     page = render(DAY, "x.log")
     for text in (
         "x.log: 10 lines, 1 malformed", "4 decode and 1 prefill records", "host usage: peak 0.97 at 2026-04-08 14:00:30",
-        "at or above 0.90: 0:00:25", "3  requests retracted", "1  host allocation failures", "1  engine crashes",
+        "at or above 0.85: 0:00:25", "3  requests retracted", "1  host allocation failures", "1  engine crashes",
         "100  prompt tokens computed", "7  prompt tokens from cache",
     ):  # fmt: skip
         assert text in page, page
