@@ -17,9 +17,9 @@ COLUMNS = 600
 _GAP_SECONDS = 120.0
 """A longer silence is shown as none: the line has a gap."""
 
-_HOST, _DEVICE = "#E69F00", "#0072B2"
+_HOST, _DEVICE, _SINGLE = "#E69F00", "#0072B2", "#56B4E9"
 """The same as on the dashboards."""
-_COLOURS = {"host_token_usage": _HOST, "device_token_usage": _DEVICE, "token_usage": _DEVICE}
+_COLOURS = {"host_token_usage": _HOST, "device_token_usage": _DEVICE, "token_usage": _SINGLE}
 _INK, _FAINT, _ALARM, _WARNING, _GOOD = "#333333", "#7F7F7F", "#D55E00", "#CC79A7", "#009E73"
 _CRASHES = (EventKind.CRASH, EventKind.SCHEDULER_EXCEPTION)
 _MARKED = {
