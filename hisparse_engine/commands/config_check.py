@@ -25,7 +25,7 @@ def command(given: GivenSettings, contexts: str | None, as_json: bool) -> None:
 
     \b
     hisparse config check --config hisparse.yaml
-    hisparse config check --model DIR --host-memory-gib 512 --device-memory-gib 40 --context 32768,131072
+    hisparse config check --model DIR --host-memory-gib 128 --device-memory-gib 40 --context 32768,131072
 
     Shows each setting and where it came from, the pools in tokens and bytes, how many requests run at the same time,
     and what is the first to run out. Exit code 2, and every wrong setting at once, when the engine would refuse them.

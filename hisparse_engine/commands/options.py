@@ -1,7 +1,8 @@
 """The settings as flags: each is an environment variable and a key of ``hisparse.yaml`` as well.
 
-Flag, variable and key have one name. click decides which of them counts; types, ranges and what goes together are
-judged later and as a whole (``hisparse_engine.settings``), so that every mistake is reported at once.
+Flag, variable and key have one name. click knows whether a flag or a variable was given, and those go before the file;
+types, ranges and what goes together are judged later and as a whole (``hisparse_engine.settings``), so that every
+mistake is reported at once.
 """
 
 from __future__ import annotations
@@ -117,15 +118,11 @@ def _option(spec: SettingSpec) -> Callable[[Command], Command]:
 
 
 def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
-    """Make the file's values click's defaults, so that variables and flags go before them."""
-    if path is None:
-        return
-    from hisparse_engine.settings.file import read_settings_file
+    """Read the file before anything else is looked at: what is no YAML is the first thing to mend."""
+    if path is not None:
+        from hisparse_engine.settings.file import read_settings_file
 
-    found = ctx.meta[_FILE] = read_settings_file(path)
-    names = [option.spec for option in ctx.command.params if isinstance(option, Setting)]
-    in_file = {spec.name: found.values[spec.path].value for spec in names if spec.path in found.values}
-    ctx.default_map = {**(ctx.default_map or {}), **in_file}
+        ctx.meta[_FILE] = read_settings_file(path)
 
 
 _config_option = click.option(
@@ -141,7 +138,7 @@ _config_option = click.option(
 
 
 def _gather(ctx: click.Context) -> GivenSettings:
-    """Return what was given, from wherever click took it; of the file also what this command has no flag for."""
+    """Return what the file says, under what click took from flags and variables, over the command's own defaults."""
     found: SettingsFile | None = ctx.meta.get(_FILE)
     values = dict(found.values) if found else {}
     for option in ctx.command.params:

@@ -76,6 +76,7 @@ def _entries(found: SettingsFile, loader: Any, mapping: Any, above: SettingPath)
     for key_node, node in mapping.value:
         line = key_node.start_mark.line + 1
         key = str(key_node.value) if key_node.id == "scalar" else f"a key that is a {key_node.id}"
+        key = key if key.isprintable() else repr(key)
         if key in first:
             problem = f"is there twice, first in line {first[key]}; keep one"
             found.problems.append(Problem((*above, key), problem, f"{found.path}:{line}"))

@@ -113,6 +113,8 @@ def _unknown(path: SettingPath) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list | dict):  # aliases can make a small file a large value
+        return "a list" if isinstance(value, list) else "keys and values"
     text = (
         str(value)
         if isinstance(value, int | float)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hisparse_engine.config import EngineConfig, HiSparseConfig
@@ -79,6 +79,10 @@ def test_the_plan_is_what_the_engine_allocates(
 
 @settings(deadline=None)
 @given(layouts(), sizes_of_pools, dtypes, modes, st.integers(1, 90))
+@example(
+    KVLayout(4, 2, (0,)), PoolSizes(45, 90, 90, 9), "float32", False, 11
+)  # a buffer is 9 and the newest token's
+@example(KVLayout(4, 2, (0,)), PoolSizes(45, 90, 90, 9), "float32", False, 7)
 def test_concurrency_is_what_admission_grants(
     layout: KVLayout, sizes: PoolSizes, dtype: str, resident: bool, context: int
 ) -> None:

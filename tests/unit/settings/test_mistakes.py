@@ -48,7 +48,7 @@ def test_everything_that_is_wrong_is_said_at_once_in_the_files_order(tmp_path: P
         f"engine.threads: got '4', expected an integer ({file}:5)",
         f"engine.verify_every: got -3, expected 0 or more ({file}:7)",
         f"engine.port: unknown key; did you mean server.port? ({file}:8)",
-        f"hisparse.device_tokens: got [1], expected an integer ({file}:13)",
+        f"hisparse.device_tokens: got a list, expected an integer ({file}:13)",
         f"hisparse.host_tokens: is there twice, first in line 10; keep one ({file}:12)",
         f"hisparse.host_memory_gib: {TWICE} ({file}:11)",
         f"server.port: got 99999, expected at most 65535 ({file}:1)",
@@ -169,13 +169,16 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_doubled_sections_and_odd_keys_are_told(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
-    path.write_text("engine: {threads: 1}\nengine: {threads: 2}\n[a, b]: 1\n5: 6\nhisparse.host_tokens: 7\n")
+    path.write_text(
+        'engine: {threads: 1}\nengine: {threads: 2}\n[a, b]: 1\n5: 6\nhisparse.host_tokens: 7\n"\\e[2J": 8\n'
+    )
     found = read_settings_file(path)
     assert problems_of(found.values, *found.problems) == [
         f"engine: is there twice, first in line 1; keep one ({path}:2)",
         f"a key that is a sequence: unknown key; there are model, engine, hisparse, server, metrics ({path}:3)",
         f"5: unknown key; there are model, engine, hisparse, server, metrics ({path}:4)",
         f"hisparse.host_tokens: unknown key; write host_tokens under 'hisparse:' ({path}:5)",
+        f"'\\x1b[2J': unknown key; there are model, engine, hisparse, server, metrics ({path}:6)",
     ]
 
 
