@@ -183,7 +183,7 @@ def _spec(section: str, name: str, kind: Any, default: str, help_: str) -> Setti
 
 
 SETTINGS = (
-    SettingSpec(("model",), _PATH, "", "Checkpoint folder in Hugging Face format (safetensors)."),
+    SettingSpec(("model",), _PATH, "", "Checkpoint folder in Hugging Face format (safetensors); without one, demo makes a small one."),
     _spec("engine", "mode", click.Choice(["hierarchical", "resident"]), "hierarchical",
           "Full KV on the host and a hot buffer on the device, or every KV row on the device."),
     _spec("engine", "device", click.Choice(["cpu", "cuda"]), "cpu", "Where the model computes."),
