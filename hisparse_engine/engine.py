@@ -83,7 +83,7 @@ class Engine:
             self._audit_when_due()
         except InvariantError as error:
             self._quarantine(error)
-        self._publish()
+        self.publish()
         return self._take_finished()
 
     def _advance(self) -> None:
@@ -247,7 +247,8 @@ class Engine:
             staging_requests=len(self.scheduler.with_status(Status.PREFILL, Status.STAGING)),
         )
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Tell the observers what is true now; every step does. Before the first one it makes the capacities known."""
         stats = StepStats(
             timestamp=time.time(),
             is_hisparse=self.config.mode == "hierarchical",

@@ -124,6 +124,7 @@ def _start(
         log_format=LogFormat(config.log_format),
     )
     engine = Engine(model, config, observers=[recorder.publish, logger.maybe_log])
+    engine.publish()
     _welcome(console, exporter, stats_dir, engine)
     return engine, Clients(engine, tokenizer, options.load)
 

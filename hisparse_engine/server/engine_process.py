@@ -81,7 +81,9 @@ def _load(start: Start, resources: ExitStack) -> tuple[Engine, Path]:
         interval=config.decode_log_interval,
         log_format=LogFormat(config.log_format),
     )
-    return Engine(model, config, observers=[recorder.publish, logger.maybe_log]), stats_dir
+    engine = Engine(model, config, observers=[recorder.publish, logger.maybe_log])
+    engine.publish()
+    return engine, stats_dir
 
 
 def _ready(engine: Engine, stats_dir: Path) -> Ready:

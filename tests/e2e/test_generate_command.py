@@ -121,11 +121,17 @@ MISTAKES = [
     (["--prompt-ids", "1", "--device-buffer-size", "3"], "smaller than the model's index_topk"),
     (["--prompt-ids", "1", "--host-tokens", "-5"], "hisparse.host_tokens: got -5, expected 1 or more"),
     (["--prompt-ids", IDS, "--host-tokens", "50"], "needs 105 slots of the host pool, which has 50 in all"),
-    (["--prompt-ids", IDS, "--device-tokens", "12"], "hisparse.device_tokens: got 12, less than one hot buffer"),
+    (
+        ["--prompt-ids", IDS, "--device-tokens", "12"],
+        "hisparse.device_tokens: got 12, less than one hot buffer",
+    ),
     (["--prompt-ids", "1", "--max-new-tokens", "0"], "max_new_tokens: must be at least 1, got 0"),
     (["--prompt-ids", "1", "--top-p", "0"], "top_p: must be in (0, 1], got 0"),
     (["--prompt-ids", "1", "--temperature", "-1"], "temperature: must be 0 (greedy) or more, got -1"),
-    (["--prompt-ids", "1", "--decode-log-interval", "0"], "engine.decode_log_interval: got 0, expected 1 or more"),
+    (
+        ["--prompt-ids", "1", "--decode-log-interval", "0"],
+        "engine.decode_log_interval: got 0, expected 1 or more",
+    ),
 ]
 
 

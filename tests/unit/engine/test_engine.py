@@ -327,6 +327,14 @@ def test_a_row_that_went_wrong_is_found_by_verification(model: DsaModel) -> None
     assert watched.seen[-1].totals.verify_mismatches > 0
 
 
+def test_capacities_are_known_before_the_first_step(model: DsaModel) -> None:
+    watched = Watched(model)
+    watched.engine.publish()
+    [stats] = watched.seen
+    assert (stats.levels.device_token_capacity, stats.levels.host_token_capacity) == (15, 100)
+    assert stats.totals.decode_steps == 0
+
+
 def test_stepping_without_work_does_nothing(model: DsaModel) -> None:
     watched = Watched(model)
     assert not watched.engine.has_work
