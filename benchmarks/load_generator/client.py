@@ -1,7 +1,7 @@
-"""One question to the server: through the official client, its stream read piece by piece into a record.
+"""One question to the server, and its stream read piece by piece into a record.
 
-The client sends, authenticates and tells errors apart; the stream's events are parsed here, because its objects for
-each of them cost twice the CPU time of everything else (see ``benchmarks/README.md``).
+Plain HTTP instead of the official client, whose objects for each event and checks of each token id of a prompt would
+cost more CPU time than everything else here (see ``benchmarks/README.md``).
 """
 
 from __future__ import annotations
@@ -15,20 +15,29 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
-import openai
 
 from benchmarks.load_generator.records import Outcome, Record
 from benchmarks.load_generator.settings import Asking, LoadError
 from benchmarks.load_generator.sse import EventParser
+from benchmarks.load_generator.talk import new_talk
 from benchmarks.load_generator.texts import CharacterWriter, Prompt, TokenWriter, Writer
 
 _REFUSALS = (429, 503)
 _CALIBRATION_TOKENS = 400
+_LOOK_SECONDS = 30.0
 _LONGEST_WAIT = 60.0
 
 
 class StreamError(Exception):
     """The server said within a stream that there will be no answer, or said nothing that can be read."""
+
+
+class StatusError(Exception):
+    """The server answered with an error."""
+
+    def __init__(self, status: int, message: str, retry_after: float | None) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status, self.retry_after = status, retry_after
 
 
 class Client:
@@ -38,10 +47,12 @@ class Client:
         self, url: str, model: str, asking: Asking, writer: Writer, api_key: str | None = None
     ) -> None:
         self.model, self.asking, self.writer = model, asking, writer
-        self._openai = openai.AsyncOpenAI(
-            base_url=url, api_key=api_key or "none", max_retries=0, timeout=None,
-            http_client=openai.DefaultAsyncHttpxClient(limits=httpx2.Limits(max_connections=None)),
-        )  # fmt: skip
+        self.url = url.rstrip("/")
+        self._http = httpx2.AsyncClient(
+            timeout=None,
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
+            headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
+        )
         self._zero = time.monotonic()
 
     def start_clock(self) -> None:
@@ -54,61 +65,64 @@ class Client:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._openai.close()
+        await self._http.aclose()
 
     async def find_model(self) -> str:
         """Return the model that is asked; the server's first one unless one was named."""
         if not self.model:
             try:
-                models = [model.id async for model in self._openai.models.list()]
-            except openai.OpenAIError as error:
-                raise LoadError(f"{self._openai.base_url}models: {_what(error)}; check --url") from None
-            if not models:
-                raise LoadError(f"{self._openai.base_url}models: names no model; give one with --model")
-            self.model = models[0]
+                answer = await self._http.get(f"{self.url}/models", timeout=_LOOK_SECONDS)
+                self.model = str(answer.raise_for_status().json()["data"][0]["id"])
+            except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, LookupError, TypeError) as error:
+                raise LoadError(
+                    f"{self.url}/models: names no model ({_what(error)}); check --url, or name one with --model"
+                ) from None
         return self.model
 
     async def ask(self, record: Record, words: dict[str, Any], seed: int) -> Prompt:
-        """Fill in the record; return the answer in the form in which it can be said again."""
+        """Fill in the record; return the answer in the form in which it can be said again, if it is complete."""
         record.sent = self.clock()
-        answer: Prompt = ""
         while True:
             record.outcome = Outcome.CUT
             try:
                 async with asyncio.timeout(self.asking.timeout):
-                    answer = await self._stream(record, words, seed)
-            except openai.APIStatusError as error:
+                    return await self._stream(record, self._body(words, record.limit, seed))
+            except StatusError as error:
                 if await self._again(record, error):
                     continue
             except TimeoutError:
                 record.message = f"no end within {self.asking.timeout:g} s"
             except StreamError as error:
                 record.outcome, record.message = Outcome.ERROR, str(error)
-            except (openai.OpenAIError, httpx2.HTTPError) as error:
+            except httpx2.HTTPError as error:
                 record.outcome = Outcome.CUT if record.tokens_at else Outcome.ERROR
                 record.message = _what(error)
             finally:
                 record.ended = self.clock()
-            return answer
+            return ""
 
-    async def _again(self, record: Record, error: openai.APIStatusError) -> bool:
+    async def _again(self, record: Record, error: StatusError) -> bool:
         """Note a refusal or an error; return whether to send the request again, the time for that having come."""
-        record.message = f"{error.status_code}: {error.message}"
-        if error.status_code not in _REFUSALS:
-            record.outcome = Outcome.ERROR if error.status_code >= 500 else Outcome.REJECTED
+        record.message = str(error)
+        if error.status not in _REFUSALS:
+            record.outcome = Outcome.ERROR if error.status >= 500 else Outcome.REJECTED
             return False
         record.outcome = Outcome.REFUSED
         record.refused_at.append(self.clock())
-        record.retry_after = _seconds(error.response.headers.get("Retry-After"))
+        record.retry_after = error.retry_after
         if len(record.refused_at) > self.asking.retries:
             return False
-        await asyncio.sleep(min(record.retry_after or 1.0, _LONGEST_WAIT))
+        await asyncio.sleep(min(1.0 if error.retry_after is None else error.retry_after, _LONGEST_WAIT))
         return True
 
-    async def _stream(self, record: Record, words: dict[str, Any], seed: int) -> Prompt:
+    async def _stream(self, record: Record, body: dict[str, Any]) -> Prompt:
+        path = "chat/completions" if self.asking.api == "chat" else "completions"
         parser, reading = EventParser(), _Reading(record, self.clock)
-        async with self._create(words, record.limit, seed) as response:
-            async for piece in response.iter_bytes():
+        async with self._http.stream("POST", f"{self.url}/{path}", json=body) as response:
+            if response.status_code != 200:
+                await response.aread()
+                raise _status_error(response)
+            async for piece in response.aiter_bytes():
                 for data in parser.feed(piece):
                     reading.take(data)
         reading.finish()
@@ -118,33 +132,31 @@ class Client:
             else self.writer.take(reading.text)
         )
 
-    def _create(self, words: dict[str, Any], limit: int, seed: int) -> Any:
+    def _body(self, words: dict[str, Any], limit: int, seed: int) -> dict[str, Any]:
         asking = self.asking
-        chat = asking.api == "chat"
-        endpoint = self._openai.chat.completions if chat else self._openai.completions
-        beyond = {"ignore_eos": True} if asking.ignore_eos and asking.stop is None else {}
+        body = {
+            "model": self.model, **words, "max_tokens": limit, "temperature": asking.temperature, "seed": seed,
+            "stream": True, "stream_options": {"include_usage": True},
+        }  # fmt: skip
+        if asking.stop is not None:
+            body["stop"] = asking.stop
+        elif asking.ignore_eos:
+            body["ignore_eos"] = True
         if isinstance(self.writer, TokenWriter):
-            beyond["return_token_ids"] = True
-        return endpoint.with_streaming_response.create(  # type: ignore[call-overload]
-            model=self.model, **words, max_tokens=limit, temperature=asking.temperature, seed=seed, stream=True,
-            stream_options={"include_usage": True}, extra_body=beyond,
-            **({} if asking.stop is None else {"stop": asking.stop}),
-        )  # fmt: skip
+            body["return_token_ids"] = True
+        return body
 
     async def calibrate(self) -> None:
         """Let the server count a text, so that later ones have the length in tokens that is asked for."""
         if not isinstance(self.writer, CharacterWriter):
             return
         text = self.writer.write(_CALIBRATION_TOKENS, random.Random("calibration"))
-        words = (
-            {"prompt": text}
-            if self.asking.api == "completions"
-            else {"messages": [{"role": "user", "content": text}]}
-        )
-        record = Record(-1, -1, 0, 0.0, 1)
-        await self.ask(record, words, 0)
+        record = Record(number=-1, chat=-1, turn=0, scheduled=0.0, limit=1)
+        await self.ask(record, new_talk(self.asking.api).ask(text), seed=0)
         if record.outcome is not Outcome.OK:
-            raise LoadError(f"{self._openai.base_url}: the first request failed ({record.message})")
+            raise LoadError(
+                f"{self.url}: the first request failed ({record.message}); check --api, --model and the key"
+            )
         if record.prompt_tokens:
             self.writer = CharacterWriter(len(text) / record.prompt_tokens)
 
@@ -200,13 +212,17 @@ class _Reading:
             record.message = "the stream ended before the answer did"
 
 
-def _seconds(text: str | None) -> float | None:
+def _status_error(response: httpx2.Response) -> StatusError:
     try:
-        return float(text or "")
+        message = str(response.json()["error"]["message"])
+    except (ValueError, LookupError, TypeError):  # not in OpenAI's shape
+        message = response.text[:200] or response.reason_phrase
+    try:
+        wait = float(response.headers.get("Retry-After", ""))
     except ValueError:
-        return None  # a date: not worth a clock that may differ
+        wait = None  # none, or a date: not worth trusting its clock
+    return StatusError(response.status_code, message, wait)
 
 
 def _what(error: Exception) -> str:
-    cause = error.__cause__
-    return f"{error}" + (f" ({cause})" if cause is not None and str(cause) else "")
+    return str(error) or type(error).__name__

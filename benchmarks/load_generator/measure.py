@@ -124,7 +124,7 @@ async def _settle(sampler: Sampler) -> None:
 def _about(target: Target, experiment: Experiment, client: Client) -> dict[str, Any]:
     return {
         "tool": {
-            "hisparse": version("hisparse"), "openai": version("openai"), "python": platform.python_version(),
+            "hisparse": version("hisparse"), "httpx2": version("httpx2"), "python": platform.python_version(),
         },
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,13 +49,13 @@ _EVENTS = (
 )
 
 
-def save_picture(run: Run, path: Path, title: str = "") -> None:
+def save_picture(run: Run, path: Path, name: str = "") -> None:
     """Write the picture as a PNG."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=_SIZE, layout="constrained")
         panels = figure.subplots(5, 1, sharex=True, height_ratios=(3.4, 1.5, 1.7, 1.7, 2.2))
         usage, events, requests, throughput, latency = panels
-        figure.suptitle(title or _title(run), x=0.01, ha="left", fontsize=12, color=_INK)
+        figure.suptitle(_title(run, name), x=0.01, ha="left", fontsize=12, color=_INK)
         _draw_usage(usage, run.samples)
         _draw_events(events, run)
         _draw_requests(requests, run.samples)
@@ -148,14 +149,11 @@ def _draw_latency(axes: Axes, run: Run) -> None:
         )
     gaps = [(time, gap) for r in run.records for time, gap in zip(r.tokens_at[1:], r.gaps, strict=True)]
     width, bins = _width(run), _binned(gaps, _width(run))
-    for share, style in ((50, "-"), (99, ":")):
-        points = [
-            (width * (number + 0.5), percentile(found, share)) for number, found in sorted(bins.items())
-        ]
-        if points:
-            axes.plot(
-                *zip(*points, strict=True), style, color=_WAITING, lw=1.4, label=f"between tokens, p{share}"
-            )
+    numbers = range(max(bins, default=-1) + 1)
+    for share, style in ((50, "-"), (99, ":")) if bins else ():
+        values = [percentile(bins[number], share) if number in bins else nan for number in numbers]
+        times = [width * (number + 0.5) for number in numbers]
+        axes.plot(times, values, style, color=_WAITING, lw=1.4, label=f"between tokens, p{share}")
     axes.set(ylabel="latency", yscale="log" if firsts else "linear")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _seconds(value)))
     _finish(axes, "no token came")
@@ -212,10 +210,10 @@ def _seconds(value: float) -> str:
     return f"{value:g} s" if value >= 1 else f"{1000 * value:g} ms"
 
 
-def _title(run: Run) -> str:
+def _title(run: Run, name: str) -> str:
     load, summary = run.about["settings"]["load"], run.summary
     kind = f"{load['rate']:g} chats/s" if load["rate"] else f"{load['concurrency']} clients"
     return (
-        f"{run.about['server']['model']}   {kind}, {len(run.records)} requests in {summary['wall_s']:.0f} s, "
+        f"{name or run.about['server']['model']}   {kind}, {len(run.records)} requests in {summary['wall_s']:.0f} s, "
         f"{summary['output_tokens_per_s']:.0f} tokens/s"
     )

@@ -58,9 +58,10 @@ class Runner:
             record = Record(len(self.records), chat.number, index, due, limit)
             self.records.append(record)
             words = talk.ask(question(self._load, self._client.writer, chat, index))
-            talk.hear(await self._client.ask(record, words, chat.seed))
+            answer = await self._client.ask(record, words, chat.seed)
             if record.outcome is not Outcome.OK:
                 return
+            talk.hear(answer)
             due = record.ended
 
 

@@ -10,13 +10,14 @@ import random
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from benchmarks.load_generator.lengths import CHARACTERS
 from benchmarks.load_generator.settings import LoadError
 from hisparse_engine.demo.texts import corpus
 
 Prompt = str | list[int]
+_Sequence = TypeVar("_Sequence", str, list[int])
 
 
 class Writer(Protocol):
@@ -44,9 +45,7 @@ class CharacterWriter:
         return f"text, {self.characters:.2f} characters a token"
 
     def write(self, tokens: int, chance: random.Random) -> str:
-        text, length = corpus(), max(1, round(tokens * self.characters))
-        start = chance.randrange(len(text))
-        return (text[start:] + text * (length // len(text) + 1))[:length]
+        return _stretch(corpus(), max(1, round(tokens * self.characters)), chance)
 
     def take(self, text: str) -> str:
         return text
@@ -74,8 +73,16 @@ class TokenWriter:
         return self.take(corpus())
 
     def write(self, tokens: int, chance: random.Random) -> list[int]:
-        start = chance.randrange(len(self._ids))
-        return (self._ids[start:] + self._ids * (tokens // len(self._ids) + 1))[:tokens]
+        return _stretch(self._ids, tokens, chance)
 
     def take(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _stretch(whole: _Sequence, length: int, chance: random.Random) -> _Sequence:
+    """Return ``length`` items from a random place on; the end is followed by the beginning."""
+    start = chance.randrange(len(whole))
+    found = whole[start : start + length]
+    while len(found) < length:
+        found += whole[: length - len(found)]
+    return found
