@@ -114,7 +114,7 @@ def test_a_million_snapshots_by_several_processes_and_none_torn(tmp_path: Path) 
         writer.join(30)
     assert NUM_READERS * SNAPSHOTS_PER_READER >= 1_000_000
     assert [(torn, backwards) for torn, backwards, _ in counts] == [(0, 0)] * NUM_READERS
-    assert all(distinct > SNAPSHOTS_PER_READER // 100 for _, _, distinct in counts), (
+    assert all(distinct > SNAPSHOTS_PER_READER // 2000 for _, _, distinct in counts), (
         "the page must have moved"
     )
     assert writer.exitcode == 0

@@ -216,7 +216,7 @@ def test_probes_and_landing_page(stats: Path) -> None:
             path: get(base + path) for path in ("/-/healthy", "/-/ready", "/healthz", "/")
         }
         assert {answer.status for answer in asked.values()} == {200}
-        assert b'href="/probe"' in asked["/"].body
+        assert b'href="./probe"' in asked["/"].body
         assert f"CPython {sys.version_info.major}.".encode() in asked["/"].body
         assert json.loads(asked["/healthz"].body)["up"] == 1
         assert get(base + "/metrics").status == 404
