@@ -53,7 +53,7 @@ def main() -> None:
     for name in options.scenarios or ALL:
         scenario = ALL[name]()
         holds = run(scenario, checkpoint, options.folder) and holds
-        case, last = list(scenario.runs.items())[min(1, len(scenario.runs) - 1)]
+        case, last = list(scenario.runs.items())[0 if name == "prefix" else -1]
         title = name if case == name else f"{name}, {case}"
         save_picture(last, options.folder / f"serving_{name}.png", title)
     sys.exit(0 if holds else 1)

@@ -129,8 +129,9 @@ def _draw_throughput(axes: Axes, run: Run) -> None:
     arrivals = [(time, 1.0) for record in run.records for time in record.tokens_at]
     bins = _binned(arrivals, width)
     steps = [len(bins.get(number, ())) / width for number in range(max(bins, default=-1) + 1)]
-    axes.stairs(steps, [width * number for number in range(len(steps) + 1)], color=_GOOD, lw=1.6,
-                label="tokens of answers, as they came")  # fmt: skip
+    if steps:
+        edges = [width * number for number in range(len(steps) + 1)]
+        axes.stairs(steps, edges, color=_GOOD, lw=1.6, label="tokens of answers, as they came")
     computed = _rates(run.samples, lambda s: s.computed_prompt_tokens)
     if computed:
         axes.plot(*zip(*computed, strict=True), color=RESERVED, lw=1.4, label="prompt tokens computed")

@@ -111,15 +111,18 @@ class Run:
     samples: list[Sample] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values; samples as columns and rows, without columns that no sample has."""
+    def to_json(self, *, every_token: bool = True) -> dict[str, Any]:
+        """Return plain values; samples as columns and rows, without columns that no sample has.
+
+        Without ``every_token`` only the first and the last one keep their times, which is enough for TTFT and mean ITL.
+        """
         names = [f.name for f in fields(Sample) if any(getattr(s, f.name) is not None for s in self.samples)]
         rows = [[_rounded(getattr(sample, name)) for name in names] for sample in self.samples]
         return {
             **self.about,
             "summary": self.summary,
             "samples": {"columns": names, "rows": rows},
-            "requests": [_rounded(asdict(record)) for record in self.records],
+            "requests": [_rounded(_plain(record, every_token)) for record in self.records],
         }
 
     @classmethod
@@ -133,6 +136,12 @@ class Run:
             [Sample(**dict(zip(samples["columns"], row, strict=True))) for row in samples["rows"]],
             summary,
         )
+
+
+def _plain(record: Record, every_token: bool) -> dict[str, Any]:
+    times = record.tokens_at
+    kept = times if every_token or len(times) < 3 else [times[0], times[-1]]
+    return {**asdict(record), "tokens_at": kept}
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -47,7 +47,7 @@ class Scenario:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything."""
-        runs = {name: run.to_json() for name, run in self.runs.items()}
+        runs = {name: run.to_json(every_token=False) for name, run in self.runs.items()}
         return {
             "scenario": self.name,
             "question": self.question,
@@ -78,7 +78,7 @@ def overload(requests: int = 150, lengths: Path = LENGTHS) -> Scenario:
     """Ten times more work than fits, within seconds: both policies of admission, and clients that come again.
 
     The clients of both policies send what was refused again when Retry-After says so, so that the same requests end well
-    in both; those of the last case do not. Each request may generate 400 tokens and ends at a text that random words have after some 30 on average, so the
+    in both; those of the last case do not, and its promises are so small that requests are retracted. Each request may generate 400 tokens and ends at a text that random words have after some 30 on average, so the
     worst case is a bad guess, as it is with real clients.
     """
     load = Load(rate=10.0, num_requests=requests, seed=2)
@@ -92,11 +92,11 @@ def overload(requests: int = 150, lengths: Path = LENGTHS) -> Scenario:
     )  # fmt: skip
     patient = replace(asking, retries=100)
     cases = {
-        name: Case((*flags, "--reserve", policy), Experiment(load, how, objective), conversations)
+        name: Case((*flags, *policy.split()), Experiment(load, how, objective), conversations)
         for name, policy, how in (
-            ("worst-case", "worst-case", patient),
-            ("quantile", "quantile", patient),
-            ("quantile, refused once is refused", "quantile", asking),
+            ("worst-case", "--reserve worst-case", patient),
+            ("quantile", "--reserve quantile", patient),
+            ("quantile 0.5, no second try", "--reserve quantile --reserve-quantile 0.5", asking),
         )
     }
     question = f"What becomes of {OVERLOAD} times more work than the host pool can promise?"
