@@ -45,9 +45,10 @@ rules: $(READY)
 	    "$$promtool" check config deploy/prometheus/prometheus.yml; \
 	else echo "promtool: not checked, see the reason above"; fi
 
-bench: $(READY)  ## measure publishing, scrapes of a busy server, and decoding: THREADS=2 ARGS='--contexts 2048'
+bench: $(READY)  ## measure publishing, scrapes of a busy server, serving under load, and decoding: THREADS=2 ARGS='--contexts 2048'
 	OMP_NUM_THREADS=$(THREADS) $(PYTHON) benchmarks/bench_publish.py
 	$(PYTHON) benchmarks/scrape_while_serving.py
+	$(PYTHON) benchmarks/serving.py --rate 2 --duration 20
 	OMP_NUM_THREADS=$(THREADS) $(PYTHON) benchmarks/decode_vs_transformers.py --threads $(THREADS) $(ARGS)
 
 dashboards: $(READY)  ## write the dashboards and rules anew

@@ -23,6 +23,8 @@ DEVICE, HOST, RESERVED = "#0072B2", "#E69F00", "#CC79A7"
 _INK, _FAINT, _GRID = "#333333", "#7F7F7F", "#EEEEEE"
 _GOOD, _WAITING, _NEUTRAL = "#009E73", "#D55E00", "#56B4E9"
 _BINS = 90
+_LEAST_SECONDS = 1e-3
+"""Tokens that are read together have no latency that anybody feels."""
 _SIZE, _DPI = (11.0, 9.6), 110
 _STYLE: Any = {
     "font.family": "sans-serif", "font.size": 10, "axes.edgecolor": _FAINT, "axes.labelcolor": _INK,
@@ -156,6 +158,8 @@ def _draw_latency(axes: Axes, run: Run) -> None:
         times = [width * (number + 0.5) for number in numbers]
         axes.plot(times, values, style, color=_WAITING, lw=1.4, label=f"between tokens, p{share}")
     axes.set(ylabel="latency", yscale="log" if firsts else "linear")
+    if firsts:
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], _LEAST_SECONDS))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _seconds(value)))
     _finish(axes, "no token came")
 

@@ -65,9 +65,9 @@ def run_case(case: Case, checkpoint: Path, show: Show | None = None) -> Run:
 
 
 def steady(lengths: Path = LENGTHS) -> Scenario:
-    """Work that the server can do, for a minute; a third of it begins with one of three documents."""
+    """Work that the server can do, for three quarters of a minute; a third of it begins with one of three documents."""
     load = Load(
-        rate=1.2, duration=60.0, ramp=5.0, prefix_share=0.33, prefix_documents=3, prefix_tokens=400, seed=1
+        rate=2.0, duration=45.0, ramp=5.0, prefix_share=0.33, prefix_documents=3, prefix_tokens=400, seed=1
     )
     flags = ("--host-tokens", "4000")
     cases = {"steady": Case(flags, Experiment(load), read_lengths(lengths))}
@@ -78,8 +78,9 @@ def overload(requests: int = 150, lengths: Path = LENGTHS) -> Scenario:
     """Ten times more work than fits, within seconds: both policies of admission, and clients that come again.
 
     The clients of both policies send what was refused again when Retry-After says so, so that the same requests end well
-    in both; those of the last case do not, and its promises are so small that requests are retracted. Each request may generate 400 tokens and ends at a text that random words have after some 30 on average, so the
-    worst case is a bad guess, as it is with real clients.
+    in both. Each may generate 400 tokens and ends at a text that random words have after some 30 on average, so the
+    worst case is a bad guess, as it is with real clients. In the last case answers are three times as long and outgrow
+    what they are promised, so that some are retracted; what is refused there is not sent again.
     """
     load = Load(rate=10.0, num_requests=requests, seed=2)
     asking = Asking(temperature=1.0, max_tokens=400, stop="k")
@@ -90,13 +91,13 @@ def overload(requests: int = 150, lengths: Path = LENGTHS) -> Scenario:
     flags = (
         "--host-tokens", str(worst // OVERLOAD), "--max-running-requests", "48", "--max-waiting-requests", "40",
     )  # fmt: skip
-    patient = replace(asking, retries=100)
+    patient, longer = replace(asking, retries=100), replace(asking, stop="z")
     cases = {
         name: Case((*flags, *policy.split()), Experiment(load, how, objective), conversations)
         for name, policy, how in (
             ("worst-case", "--reserve worst-case", patient),
             ("quantile", "--reserve quantile", patient),
-            ("quantile 0.5, no second try", "--reserve quantile --reserve-quantile 0.5", asking),
+            ("longer answers, quantile 0.5", "--reserve quantile --reserve-quantile 0.5", longer),
         )
     }
     question = f"What becomes of {OVERLOAD} times more work than the host pool can promise?"

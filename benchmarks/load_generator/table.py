@@ -18,6 +18,8 @@ from benchmarks.load_generator.sampler import Sampler
 from benchmarks.load_generator.settings import Load
 
 _COLUMNS = ("p50", "p90", "p99", "max")
+_BUSY = 0.7
+"""Share of a core from which on the generator may delay what it times."""
 
 
 @contextmanager
@@ -106,11 +108,9 @@ def _lines(run: Run) -> Iterator[tuple[str, str]]:
         )
     yield from _server_lines(summary)
     late, generator = summary["generator_late_s"], run.about["generator"]
-    yield (
-        "generator",
-        f"{generator['cpu_share']:.1%} of a core"
-        + (f", late by {_time(late['p99'])} at p99" if late else ""),
-    )
+    lag = f", late by {_time(late['p99'])} at p99" if late else ""
+    warning = "; it is a bottleneck itself" if generator["cpu_share"] > _BUSY else ""
+    yield "generator", f"{generator['cpu_share']:.1%} of a core{lag}{warning}"
     for message, count in summary["messages"].items():
         yield f"{count} times", message[:200]
 

@@ -63,6 +63,15 @@ def test_a_file_has_everything_and_a_row_a_line(tmp_path: Path) -> None:
     assert sum(line.strip().startswith('{"number"') for line in text.splitlines()) == len(run.records)
 
 
+def test_a_short_file_keeps_what_latencies_need() -> None:
+    run = make_run()
+    short = Run.from_json(run.to_json(every_token=False))
+    assert {len(record.tokens_at) for record in short.records} == {0, 2}
+    for long, brief in zip(run.records, short.records, strict=True):
+        assert brief.ttft == pytest.approx(long.ttft)
+        assert brief.mean_itl == pytest.approx(long.mean_itl)
+
+
 def colours(png: Path) -> Counter[str]:
     pixels = (matplotlib.image.imread(str(png))[:, :, :3].reshape(-1, 3) * 255).round().astype(int)
     return Counter("#{:02X}{:02X}{:02X}".format(*pixel) for pixel in pixels.tolist())
@@ -104,3 +113,11 @@ def test_a_table_says_what_matters() -> None:
         "5 times              429: full",
     ):  # fmt: skip
         assert part in text
+
+
+def test_a_generator_that_cannot_keep_up_says_so() -> None:
+    console, run = Console(width=100), make_run()
+    run.about["generator"] = {"cpu_share": 0.9}
+    with console.capture() as capture:
+        print_run(run, console)
+    assert "90.0% of a core, late by 0.0 ms at p99; it is a bottleneck itself" in capture.get()
