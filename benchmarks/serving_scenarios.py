@@ -1,8 +1,8 @@
-"""Runs the load generator's scenarios on the demo's checkpoint: some five minutes on two cores.
+"""Runs the load generator's scenarios on the demo's checkpoint: some three minutes on two cores.
 
     python benchmarks/serving_scenarios.py [steady] [overload] [prefix]      all of them unless named
 
-Writes results/serving_<scenario>.json and results/serving_<scenario>.png; exits with 1 when something is not as it must
+Writes results/serving_<scenario>.json, and with --plots a picture of each; exits with 1 when something is not as it must
 be: a request that did not end, a pool that is not empty, an answer that prefix reuse changed.
 """
 
@@ -46,16 +46,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("scenarios", nargs="*", choices=[*ALL, []], metavar="scenario")
+    parser.add_argument("scenarios", nargs="*", metavar="scenario")
     parser.add_argument("--folder", type=Path, default=RESULTS, help="where the results go")
+    parser.add_argument("--plots", type=Path, help="folder for a picture of each run")
     options = parser.parse_args()
+    if unknown := set(options.scenarios) - set(ALL):
+        parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
     checkpoint, holds = ensure_demo_checkpoint(), True
     for name in options.scenarios or ALL:
         scenario = ALL[name]()
         holds = run(scenario, checkpoint, options.folder) and holds
-        case, last = list(scenario.runs.items())[0 if name == "prefix" else -1]
-        title = name if case == name else f"{name}, {case}"
-        save_picture(last, options.folder / f"serving_{name}.png", title)
+        if options.plots is not None:
+            for case, last in scenario.runs.items():
+                save_picture(
+                    last,
+                    options.plots / f"{name}-{case}.png".replace(" ", "-").replace(",", ""),
+                    f"{name}, {case}",
+                )
     sys.exit(0 if holds else 1)
 
 
