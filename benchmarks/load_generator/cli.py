@@ -151,6 +151,9 @@ def _experiment(given: dict[str, Any]) -> Experiment:
         raise LoadError(
             f"{given['serve_flags'][0]}: the server at --url has its flags already; leave out one of both"
         )
+    for flag in ("out", "plot"):
+        if given[flag] is not None and not given[flag].parent.is_dir():
+            raise LoadError(f"--{flag}: {given[flag].parent} is no folder; make it, or choose another place")
     load = Load(
         rate=rate, num_requests=number,
         **{name: given[name] for name in (

@@ -23,6 +23,7 @@ CLOSED = "http://127.0.0.1:9/v1"  # the discard port: nobody listens
             ["--url", CLOSED, "--", "--host-tokens", "5"],
             "--host-tokens: the server at --url has its flags already",
         ),
+        (["--url", CLOSED, "--out", "absent/x.json"], "--out: absent is no folder"),
         (["--url", CLOSED], "/v1/models: names no model"),
         (["--url", "nonsense"], "nonsense/models: names no model"),
         (["--url", CLOSED, "--lengths", "absent"], "absent: cannot be read"),
