@@ -43,7 +43,7 @@ CONFIG: dict[str, Any] = {
     "v_head_dim": 32,
     "index_topk": 128,
     "index_head_dim": 32,
-    "index_n_heads": 4,
+    "index_n_heads": 16,  # with fewer, scores tie at 0 so often that a prompt's length decides what is selected
     "indexer_types": ["full", "full", "shared", "shared", "full", "shared"],
     "first_k_dense_replace": 1,
     "mlp_layer_types": ["dense"] + ["sparse"] * 5,

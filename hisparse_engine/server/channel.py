@@ -43,12 +43,17 @@ class Channel:
     def flush(self) -> None:
         """Wait until the front has taken everything, or is gone."""
         while self._unsent:
-            select.select([], [self._connection], [])
+            self._wait(select.POLLOUT)
             self._write()
 
     def _wait_for_traffic(self) -> None:
-        select.select([self._connection], [self._connection] if self._unsent else [], [])
+        self._wait(select.POLLIN | (select.POLLOUT if self._unsent else 0))
         self._write()
+
+    def _wait(self, events: int) -> None:
+        poller = select.poll()  # select() takes no descriptor above 1023
+        poller.register(self._connection, events)
+        poller.poll()
 
     def _read(self) -> list[Command]:
         self._write()

@@ -46,8 +46,9 @@ class LossyStderr(io.TextIOBase):
 
     def _write_some(self, data: bytes) -> bool:
         try:
-            _, ready, _ = select.select([], [self._fd], [], 0)
-            return bool(ready) and os.write(self._fd, data) == len(data)
+            poller = select.poll()
+            poller.register(self._fd, select.POLLOUT)
+            return bool(poller.poll(0)) and os.write(self._fd, data) == len(data)
         except (OSError, ValueError):
             return False
 

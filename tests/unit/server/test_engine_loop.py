@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -234,3 +236,22 @@ def test_a_front_that_does_not_read_delays_no_step() -> None:
     with pytest.raises(FrontGoneError):
         channel.receive(wait=True)
     theirs.close()
+
+
+def test_a_wire_may_have_any_descriptor() -> None:
+    """A process with many files open gives high numbers, which ``select`` does not take."""
+    high = 1500
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard <= high:
+        pytest.skip(f"this process may not have a descriptor above {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, high + 100), hard))
+    near, far = socket.socketpair()
+    with near, socket.socket(fileno=fcntl.fcntl(far.detach(), fcntl.F_DUPFD, high)) as connection:
+        assert connection.fileno() >= high
+        near.sendall(frame(encode(Drain())))
+        channel = Channel(connection)
+        assert channel.receive(wait=True) == [Drain()]
+        threading.Timer(0.01, near.sendall, [frame(encode(Drain()))]).start()
+        assert channel.receive(wait=True) == [Drain()]
+        channel.send(Stopped("done"))
+        channel.flush()
