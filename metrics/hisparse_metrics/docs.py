@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from hisparse_metrics import catalogue
+from hisparse_metrics import catalogue, generated_page
 from hisparse_metrics.metric import Kind, Label, Metric
 
 DEFAULT_PATH = Path("docs/metrics.md")
@@ -43,22 +41,7 @@ def render() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the reference, or with ``--check`` compare it; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m hisparse_metrics.docs", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 with a diff when stale")
-    parser.add_argument("file", nargs="?", type=Path, default=DEFAULT_PATH)
-    options = parser.parse_args(arguments)
-    if options.check:
-        return _check(options.file)
-    options.file.write_text(render(), encoding="utf-8")
-    return 0
-
-
-def _check(path: Path) -> int:
-    found = path.read_text(encoding="utf-8") if path.exists() else ""
-    stale, fresh = found.splitlines(keepends=True), render().splitlines(keepends=True)
-    difference = "".join(difflib.unified_diff(stale, fresh, str(path), "from the catalogue"))
-    sys.stdout.write(difference)
-    return 1 if difference else 0
+    return generated_page.run(arguments, render(), DEFAULT_PATH, "hisparse_metrics.docs", __doc__)
 
 
 def _by_section() -> Iterator[tuple[str, Iterator[Metric]]]:
