@@ -57,7 +57,8 @@ class Pump:
         self._saved_at = self._published_at = 0.0
         self._failures = 0
         self._next_look = 0.0
-        recall(self.state, follower.extra)
+        if recall(self.state, follower.extra):  # a scrape before the first turn finds no counter missing
+            collector.publish(Snapshot(self.state.views()))
 
     def turn(self) -> bool:
         """Read, count, save, publish. Return whether there is more to read at once."""

@@ -143,6 +143,20 @@ def test_a_kill_at_any_moment_neither_repeats_nor_skips(
     assert process.value("hisparse_prompt_tokens_total") == written
 
 
+def test_a_scrape_before_the_first_turn_of_a_new_life_finds_no_counter_missing(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    log, state_file = tmp_path / "a.log", tmp_path / "state.json"
+    write(log, prefill(100) + "\n", clock)
+    first = Process(log, state_file, clock)
+    first.pump.turn()
+    first.follower.close()
+    second = Process(log, state_file, clock)
+    assert second.value("hisparse_prompt_tokens_total") == 100
+    assert Scraped(second.collector).values("hisparse_host_tokens") == []
+    second.follower.close()
+
+
 def test_a_state_file_that_cannot_be_written_does_not_stop_the_metrics(
     tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
