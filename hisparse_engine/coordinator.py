@@ -18,17 +18,15 @@ import numpy as np
 import torch
 
 from hisparse_engine.errors import InvariantError
-from hisparse_engine.kv import KVLayout, PoolSizes, Seat, Shortfall, SwapCounters
+from hisparse_engine.kv import KVLayout, PoolSizes, Seat
 from hisparse_engine.memory.audit import audit_pool
 from hisparse_engine.memory.backup import Backup, record_event
-from hisparse_engine.memory.index_keys import IndexKeys
-from hisparse_engine.memory.pool import TokenPool
 from hisparse_engine.memory.prefix_tree import NO_TOKENS, Tokens
 from hisparse_engine.memory.residency import ResidencyMap, Slots
-from hisparse_engine.memory.slot_ledger import SlotLedger
 from hisparse_engine.memory.swap_plan import HotBuffer, RowCopies, SwapPlan, plan_swap_in
+from hisparse_engine.two_tier import TwoTierPools
 from hisparse_engine.verify import Sampler, compare_rows
-from hisparse_metrics.stats import HiSparseTokenStats, PoolStats, usage
+from hisparse_metrics.stats import HiSparseTokenStats, PoolStats
 
 __all__ = ["HiSparseCoordinator", "HiSparseTokenStats", "PoolStats"]
 
@@ -47,7 +45,7 @@ class _Ready(NamedTuple):
     slots: torch.Tensor  # the plan's slots on the device
 
 
-class HiSparseCoordinator:
+class HiSparseCoordinator(TwoTierPools):
     """The two-tier KV cache; see :class:`hisparse_engine.kv.KVCoordinator` for the life of a request."""
 
     def __init__(
@@ -61,24 +59,13 @@ class HiSparseCoordinator:
         prefix_reuse: bool = False,
     ) -> None:
         """Allocate both pools. ``prefix_reuse`` keeps rows for requests that begin alike. ``verify_every`` > 0 checks one layer of one request against the host every N steps."""
-        self.layout = layout
-        self.sizes = sizes
-        self.counters = SwapCounters()
-        self._torch_device = device or torch.device("cpu")
-        on_cuda = self._torch_device.type == "cuda"
-        self.device_pool = self._pool(sizes.device_tokens, layout.num_layers, layout.row_dim, dtype)
-        self.host_pool = TokenPool(
-            sizes.host_tokens,
-            layout.num_layers,
-            layout.row_dim,
+        super().__init__(
+            layout,
+            sizes,
             dtype=dtype,
-            device=torch.device("cpu"),
-            pinned=on_cuda,
+            device=device or torch.device("cpu"),
+            prefix_reuse=prefix_reuse,
         )
-        self.index_keys = IndexKeys(
-            self._pool(sizes.index_tokens, layout.num_groups, layout.index_dim, dtype)
-        )
-        self.ledger = SlotLedger((self.host_pool, self.index_keys.pool), prefix_reuse)
         self.residency = ResidencyMap(layout.num_groups, sizes.device_tokens)
         self._layers_per_group = np.bincount(layout.group_of_layer)
         self._clock = 1  # 0 is the age of a slot that holds nothing
@@ -87,44 +74,13 @@ class HiSparseCoordinator:
         self._backup: Backup | None = None
         self._sampler = Sampler(verify_every)
 
-    def _pool(self, capacity: int, num_layers: int, width: int, dtype: torch.dtype) -> TokenPool:
-        return TokenPool(capacity, num_layers, width, dtype=dtype, device=self._torch_device)
-
     # ---- admission -------------------------------------------------------------------------------------------
-
-    def shortfall(self, max_tokens: int) -> Shortfall | None:
-        """Say what a request of ``max_tokens`` rows could never get, even alone; None when it fits."""
-        needs = (
-            Shortfall("host pool", max_tokens, self.sizes.host_tokens, "raise --host-tokens"),
-            Shortfall(
-                "device pool",
-                self._hot_size(max_tokens),
-                self.sizes.device_tokens,
-                "raise --device-tokens, lower --device-buffer-size",
-            ),
-            Shortfall("index keys", max_tokens, self.sizes.index_tokens, "raise --index-tokens"),
-        )
-        return next((need for need in needs if need.needed > need.capacity), None)
-
-    def can_admit(self, max_tokens: int, promised: int | None = None, tokens: Tokens = NO_TOKENS) -> bool:
-        """Whether ``promised`` rows' host and index slots (default: all) and a whole hot buffer can be had."""
-        hot = self._hot_size(max_tokens)
-        return self.device_pool.num_unreserved >= hot and self.ledger.can_admit(
-            promised or max_tokens, tokens
-        )
 
     def admit(self, max_tokens: int, promised: int | None = None, tokens: Tokens = NO_TOKENS) -> Seat:
         """Reserve host and index slots for ``promised`` rows, and the hot buffer that ``max_tokens`` call for."""
-        holding = self.ledger.admit(promised or max_tokens, tokens)
-        host, index = holding.claims
-        return Seat(
-            device=self.device_pool.reserve(self._hot_size(max_tokens)),
-            host=host,
-            index=index,
-            holding=holding,
-            where=self.residency.new_map(host.size),
-            length=holding.length,
-        )
+        seat = self._claim(max_tokens, promised, tokens)
+        seat.where = self.residency.new_map(seat.host.size)
+        return seat
 
     def extend(self, seat: Seat, num_tokens: int) -> bool:
         """Promise a seat more host and index slots; its hot buffer has its final size already."""
@@ -139,8 +95,7 @@ class HiSparseCoordinator:
         if seat.staged is not None:
             seat.staged.synchronize()
         self.residency.forget(seat.device.slots)
-        self.device_pool.release(seat.device)
-        self.ledger.release(seat.holding, tokens)
+        self._free(seat, tokens)
 
     def reset(self) -> None:
         """Forget every seat: all slots are free, nothing is resident; a backup under way is waited for."""
@@ -151,26 +106,7 @@ class HiSparseCoordinator:
         self.ledger.reset()
         self.residency.reset()
 
-    def _hot_size(self, max_tokens: int) -> int:
-        return min(max_tokens, self.sizes.device_buffer_size + 1)  # + 1: the newest token's slot
-
     # ---- prefill: rows stream through the device to their home -----------------------------------------------
-
-    def share(self, seat: Seat, tokens: Tokens) -> None:
-        """Let others borrow the rows of ``tokens`` from their home."""
-        self.ledger.share(seat.holding, tokens)
-
-    def catch_up(self, seat: Seat, tokens: Tokens) -> None:
-        """Borrow what others have shared since."""
-        seat.length = self.ledger.catch_up(seat.holding, tokens)
-
-    def skip_prefill(self, seat: Seat) -> None:
-        """Open the hot buffer, empty: the first steps fill it."""
-        self.device_pool.use(seat.device, min(seat.length, seat.device.size))
-
-    def begin_chunk(self, seat: Seat, num_tokens: int) -> None:
-        """Give a prompt chunk's tokens their home."""
-        self._grow(seat, num_tokens)
 
     def write_prompt(self, layer: int, seat: Seat, rows: torch.Tensor, *, last: bool) -> torch.Tensor:
         """Send a chunk's rows home, stream the earlier ones back, and seat the prompt's tail when it is the last."""
@@ -196,11 +132,6 @@ class HiSparseCoordinator:
             tail = np.arange(seat.length - count, seat.length)
             self.residency.seat_prompt(seat.where, seat.device.slots[:count], tail, self._clock)
             seat.staged = record_event(self._torch_device)
-
-    def _grow(self, seat: Seat, num_tokens: int) -> None:
-        seat.length += num_tokens
-        self.host_pool.use(seat.host, seat.length)
-        self.index_keys.pool.use(seat.index, seat.length)
 
     # ---- decode ----------------------------------------------------------------------------------------------
 
@@ -305,27 +236,7 @@ class HiSparseCoordinator:
             self.counters.device_to_host_bytes += self._backup.finish(self.host_pool)
             self._backup = None
 
-    # ---- what observers and tests ask ------------------------------------------------------------------------
-
-    def get_token_stats(self) -> HiSparseTokenStats:
-        """Return used slots (capacity − available) and usage of both tiers; usage is 0.0 where the capacity is 0."""
-        device, host = self.device_pool, self.host_pool
-        return HiSparseTokenStats(
-            device_tokens=device.capacity - device.num_available,
-            device_token_usage=usage(device.num_used, device.capacity),
-            host_tokens=host.capacity - host.num_available,
-            host_token_usage=usage(host.num_used, host.capacity),
-        )
-
-    @property
-    def host_tokens_reserved(self) -> int:
-        """Host slots promised to admitted requests for rows that do not exist yet: used + reserved ≤ capacity."""
-        return self.host_pool.num_reserved - self.host_pool.num_used
-
-    @property
-    def host_tokens_cached(self) -> int:
-        """Host slots whose rows are kept for reuse; they count as available."""
-        return self.host_pool.num_cached
+    # ---- what tests and the audit ask ------------------------------------------------------------------------
 
     def hot_rows(self, seat: Seat, group: int) -> tuple[Slots, Slots]:
         """Return (host slots, device slots) of the rows of ``seat`` that are resident in ``group``."""
