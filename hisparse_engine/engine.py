@@ -5,21 +5,19 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 import torch
 
 from hisparse_engine.config import EngineConfig
-from hisparse_engine.coordinator import HiSparseCoordinator
+from hisparse_engine.decoding.backend import MakeBackend, choose_backend
+from hisparse_engine.decoding.output import StepOutput
 from hisparse_engine.errors import CapacityError, InvariantError
-from hisparse_engine.kv import KVCoordinator, KVLayout, PoolSizes
+from hisparse_engine.kv import KVLayout
 from hisparse_engine.models.dsa import DsaModel
-from hisparse_engine.passes import DecodePass, PrefillPass
-from hisparse_engine.request import Outcome, Request, RequestError, SamplingParams, Status
+from hisparse_engine.request import Outcome, Request, RequestError, SamplingParams, Status, TokenLogprobs
 from hisparse_engine.reservation import make_reservation
-from hisparse_engine.resident import ResidentCoordinator
-from hisparse_engine.sampling import append_logprobs, sample
 from hisparse_engine.scheduler import Chunk, Scheduler
 from hisparse_engine.totals import EngineTotals
 from hisparse_metrics.stats import Duration, HiSparseTokenStats, Levels, StepStats
@@ -42,8 +40,12 @@ class Engine:
         *,
         observers: Sequence[Observer] = (),
         clock: Callable[[], float] = time.perf_counter,
+        backend: MakeBackend | None = None,
     ) -> None:
-        """Allocate the pools. ``observers`` get every step's ``StepStats``; ``clock`` gives monotonic seconds."""
+        """Allocate the pools. ``observers`` get every step's ``StepStats``; ``clock`` gives monotonic seconds.
+
+        ``backend`` makes the KV cache and the decoder; default: the fastest that the device and the configuration allow.
+        """
         self.config = config
         self.model = model
         self.sizes = config.hisparse.resolve(
@@ -52,7 +54,8 @@ class Engine:
         self.layout = KVLayout.from_indexer_types(
             model.config.kv_row_dim, model.config.index_head_dim, model.config.indexer_types
         )
-        self.coordinator = make_coordinator(config, self.layout, self.sizes, model.device)
+        make = backend or choose_backend
+        self.coordinator, self.decoder = make(model, config, self.layout, self.sizes, clock)
         self.scheduler = Scheduler(
             self.coordinator,
             max_running=config.max_running_requests,
@@ -68,7 +71,10 @@ class Engine:
         """The highest use of both tiers so far, seen before a step frees what it finished."""
         self._durations: list[Duration] = []
         self._ended: list[tuple[Request, Outcome]] = []
+        self._ending: set[Request] = set()
         self._finished: list[Request] = []
+        self._open: deque[StepOutput] = deque()  # launched, not read yet
+        self._last_arrival = float("-inf")
 
     # ---- the step --------------------------------------------------------------------------------------------
 
@@ -87,56 +93,67 @@ class Engine:
         return self._take_finished()
 
     def _advance(self) -> None:
-        batch = self.scheduler.schedule()
+        batch, due = self.scheduler.schedule(), len(self._open)
         for chunk in batch.prefill:
             self._prefill(chunk)
         if batch.decode:
-            self._decode(batch.decode)
+            self._launched(self.decoder.decode(batch.decode))
+        self._collect(due if self.decoder.late else len(self._open))
         self.peak = _elementwise_max(self.peak, self.coordinator.get_token_stats())
         self._finish_ended()
         self._num_steps += 1
 
     def _prefill(self, chunk: Chunk) -> None:
-        request, seat, last = chunk.request, chunk.request.held_seat, chunk.last
-        tokens = request.context[request.num_computed : request.num_computed + chunk.num_tokens]
-        self.coordinator.begin_chunk(seat, len(tokens))
-        config, device, length = self.model.config, self.model.device, len(request.prompt)
-        view = PrefillPass(
-            self.coordinator, seat, len(tokens), length, config, self.layout, device, last=last
-        )
-        hidden = self.model.forward(self._tensor(tokens), view)
-        request.num_computed += len(tokens)
+        request = chunk.request
+        output = self.decoder.prefill(chunk)
+        request.num_computed += chunk.num_tokens
         self.scheduler.share_prefix(request)
         if request.num_retractions == 0:  # what a resumed request computes again is counted once
-            self.totals.prompt_tokens += len(tokens)
-        if last:
+            self.totals.prompt_tokens += chunk.num_tokens
+        if chunk.last:
             request.status = Status.STAGING
-            if not request.output:
-                self._append_tokens(self.model.logits(hidden[-1:]), [request])
+        if output is not None:
+            self._launched(output)
 
-    def _decode(self, requests: Sequence[Request]) -> None:
-        started = self._clock()
-        seats = [request.held_seat for request in requests]
-        self.coordinator.begin_step(seats)
-        view = DecodePass(self.coordinator, seats, self.model.config, self.layout, self.model.device)
-        hidden = self.model.forward(self._tensor([request.last_token for request in requests]), view)
-        self.coordinator.end_step()
-        self._append_tokens(self.model.logits(hidden), requests)
+    def _launched(self, output: StepOutput) -> None:
+        self._open.append(output)
+        if not self.decoder.late:
+            self._collect(1)
+
+    def _collect(self, count: int) -> None:
+        """Take in the tokens of the ``count`` oldest launches; what came for a request that has ended is dropped."""
+        for _ in range(count):
+            output = self._open.popleft()
+            tokens = output.tokens()
+            if output.is_decode:
+                self._note_step(output)
+            alive = [
+                (row, request)
+                for row, request in enumerate(output.requests)
+                if request.status is not Status.FINISHED and request not in self._ending
+            ]
+            self._time_tokens([request for _, request in alive])
+            for row, request in alive:
+                self._append(request, tokens[row], output.logprobs.of(row))
+
+    def _note_step(self, output: StepOutput) -> None:
+        now = self._clock()
         self.totals.decode_steps += 1
-        self._durations.append(Duration("decode_step_seconds", self._clock() - started))
-        if self.config.mode == "hierarchical":
-            self._durations.append(Duration("swap_in_seconds", self.coordinator.counters.step_seconds))
+        # Launches overlap: a step's time counts from the arrival of the one before.
+        self._durations.append(Duration("decode_step_seconds", now - max(output.started, self._last_arrival)))
+        if output.swap_in_seconds is not None:
+            self._durations.append(Duration("swap_in_seconds", output.swap_in_seconds()))
+        self._last_arrival = now
 
-    def _append_tokens(self, logits: torch.Tensor, requests: Sequence[Request]) -> None:
-        tokens = sample(logits, requests)
-        append_logprobs(logits, requests, tokens)
-        self._time_tokens(requests)
-        self.totals.generation_tokens += len(tokens)
-        for request, token in zip(requests, tokens, strict=True):
-            request.output.append(token)
-            outcome = self._outcome(request, token)
-            if outcome is not None:
-                self._ended.append((request, outcome))
+    def _append(self, request: Request, token: int, logprobs: TokenLogprobs | None) -> None:
+        request.output.append(token)
+        if logprobs is not None:
+            request.logprobs.append(logprobs)
+        self.totals.generation_tokens += 1
+        outcome = self._outcome(request, token)
+        if outcome is not None:
+            self._ended.append((request, outcome))
+            self._ending.add(request)
 
     def _outcome(self, request: Request, token: int) -> Outcome | None:
         if not request.params.ignore_eos and token in self.model.config.eos_token_ids:
@@ -175,7 +192,7 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether ``step`` has anything to do."""
-        return self.scheduler.has_work
+        return self.scheduler.has_work or bool(self._open)
 
     def run(self) -> list[Request]:
         """Step until every request has ended; return them in the order in which they ended."""
@@ -222,6 +239,7 @@ class Engine:
         for request, outcome in self._ended:
             self._finish(request, outcome)
         self._ended.clear()
+        self._ending.clear()
 
     def _take_finished(self) -> list[Request]:
         finished, self._finished = self._finished, []
@@ -280,6 +298,7 @@ class Engine:
         """Go on with clean pools: whoever held a seat may have read another's rows, and fails."""
         expelled = self.scheduler.expel_all()
         self._ended.clear()  # they are among the expelled
+        self._ending.clear()
         self.totals.invariant_violations += 1
         for request in expelled:
             self._note_end(request, Outcome.FAILED)
@@ -288,28 +307,6 @@ class Engine:
             error,
             len(expelled),
         )
-
-    def _tensor(self, tokens: Sequence[int]) -> torch.Tensor:
-        return torch.tensor(tokens, dtype=torch.int64, device=self.model.device)
-
-
-def make_coordinator(
-    config: EngineConfig, layout: KVLayout, sizes: PoolSizes, device: torch.device
-) -> KVCoordinator:
-    """Return the KV cache of the configured mode, its pools allocated."""
-    dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
-    if config.mode == "resident":
-        return ResidentCoordinator(
-            layout, sizes, dtype=dtype, device=device, prefix_reuse=config.prefix_reuse
-        )
-    return HiSparseCoordinator(
-        layout,
-        sizes,
-        dtype=dtype,
-        device=device,
-        verify_every=config.verify_every,
-        prefix_reuse=config.prefix_reuse,
-    )
 
 
 def _elementwise_max(a: HiSparseTokenStats, b: HiSparseTokenStats) -> HiSparseTokenStats:

@@ -94,6 +94,7 @@ class Request:
     num_computed: int = 0  # tokens of ``context`` whose rows exist
     num_cached_tokens: int = 0  # prompt tokens whose rows another request had computed
     num_retractions: int = 0
+    num_in_flight: int = 0  # tokens that the device has been told to compute and that are not in ``output`` yet
     output: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)  # one for each of ``output``, if asked for
     last_token_time: float | None = None
@@ -121,6 +122,11 @@ class Request:
             self._prompt = np.array(self.prompt, dtype=np.int32)
         output = np.array(self.output[: max(0, length - len(self.prompt))], dtype=np.int32)
         return np.concatenate([self._prompt[:length], output])
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether another token is to be computed, as far as is known before those in flight have arrived."""
+        return len(self.output) + self.num_in_flight < self.params.max_new_tokens
 
     @property
     def last_token(self) -> int:

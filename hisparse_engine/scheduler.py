@@ -63,7 +63,8 @@ class Scheduler:
         self._promote_staged()
         self._make_room()
         self._admit()
-        return Batch(tuple(self._chunks()), tuple(self.with_status(Status.RUNNING)))
+        chunks = tuple(self._chunks())
+        return Batch(chunks, tuple(r for r in self.with_status(Status.RUNNING) if r.wants_more))
 
     def finish(self, request: Request, outcome: Outcome) -> None:
         """End a request at whatever stage it is, and free what it holds."""
@@ -128,7 +129,9 @@ class Scheduler:
         """Extend every seat that the next token would overflow, oldest request first."""
         for request in self.with_status(Status.RUNNING):
             while (
-                request.seat is not None and request.seat.length >= request.seat.promised < request.max_tokens
+                request.seat is not None
+                and request.wants_more
+                and request.seat.length >= request.seat.promised < request.max_tokens
             ):
                 more = min(GROWTH_TOKENS, request.max_tokens - request.seat.promised)
                 if not self._coordinator.extend(request.seat, more):
@@ -137,6 +140,8 @@ class Scheduler:
     def _admit(self) -> None:
         while self.waiting and len(self.admitted) < self._max_running:
             request = self.waiting[0]
+            if request.num_in_flight:  # retracted meanwhile: what it is to compute again is not known yet
+                return
             room = (request.max_tokens, self._reservation.promise(request), request.reusable)
             if not self._coordinator.can_admit(*room):
                 return

@@ -123,11 +123,11 @@ class RecordingEngine(Engine):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.recorded: dict[int, list[torch.Tensor]] = {}
+        self.decoder.on_logits = self._record
 
-    def _append_tokens(self, logits: torch.Tensor, requests: Sequence[Request]) -> None:
-        for request, row in zip(requests, logits, strict=True):
+    def _record(self, logits: torch.Tensor, requests: Sequence[Request]) -> None:
+        for request, row in zip(requests, logits, strict=False):  # a bucket may be larger than its batch
             self.recorded.setdefault(request.id, []).append(row.clone())
-        super()._append_tokens(logits, requests)
 
     def logits_of(self, request: Request) -> torch.Tensor:
         """Return ``[tokens, vocab]`` of a request."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hisparse_engine.config import EngineConfig, HiSparseConfig
 from hisparse_engine.coordinator import HiSparseCoordinator
-from hisparse_engine.engine import make_coordinator
+from hisparse_engine.decoding.backend import eager_coordinator
 from hisparse_engine.layout import KVLayout, PoolSizes
 from hisparse_engine.memory_plan import GIB, MemoryPlan, TokenBytes
 from hisparse_engine.resident import ResidentCoordinator
@@ -46,8 +46,7 @@ class Cache:
     @classmethod
     def of(cls, layout: KVLayout, sizes: PoolSizes, dtype: str, *, resident: bool) -> Cache:
         config = EngineConfig.parse(mode="resident" if resident else "hierarchical", dtype=dtype)
-        coordinator = make_coordinator(config, layout, sizes, torch.device("cpu"))
-        assert isinstance(coordinator, HiSparseCoordinator | ResidentCoordinator)
+        coordinator = eager_coordinator(config, layout, sizes, torch.device("cpu"))
         return cls(
             MemoryPlan(sizes, TokenBytes.of(layout, dtype, resident=resident), resident, 1000), coordinator
         )

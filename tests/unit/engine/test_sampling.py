@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hisparse_engine.request import Request, RequestError, SamplingParams
-from hisparse_engine.sampling import append_logprobs, sample
+from hisparse_engine.sampling import Logprobs, sample
 
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0, -4.0])
 DRAWS = 4000
@@ -20,7 +20,7 @@ def request(**params: Any) -> Request:
 
 
 def draw(one: Request, count: int = DRAWS, logits: torch.Tensor = LOGITS) -> list[int]:
-    return [sample(logits[None], [one])[0] for _ in range(count)]
+    return [int(sample(logits[None], [one])) for _ in range(count)]
 
 
 def assert_distributed(tokens: list[int], probabilities: torch.Tensor) -> None:
@@ -63,7 +63,7 @@ def test_a_requests_tokens_do_not_depend_on_its_neighbours() -> None:
     alone = draw(request(temperature=2.0, seed=5), 40)
     one, greedy, neighbour = request(temperature=2.0, seed=5), request(), request(temperature=1.0, seed=9)
     batch = torch.stack([LOGITS.flip(0), LOGITS, LOGITS * 2])
-    together = [sample(batch, [neighbour, one, greedy]) for _ in range(40)]
+    together = [sample(batch, [neighbour, one, greedy]).tolist() for _ in range(40)]
     assert [tokens[1] for tokens in together] == alone
     assert {tokens[2] for tokens in together} == {0}
 
@@ -99,20 +99,23 @@ def test_logprobs_are_kept_for_whoever_asked_and_know_nothing_of_temperature() -
     logits = torch.randn(2, 50, generator=torch.Generator().manual_seed(1))
     asked = Request(0, (1,), SamplingParams(temperature=2.0, top_p=0.1, logprobs=3), 0.0)
     silent = Request(1, (1,), SamplingParams(), 0.0)
-    append_logprobs(logits, [asked, silent], [7, 8])
+    found = Logprobs(logits, [asked, silent], torch.tensor([7, 8]))
     expected = torch.log_softmax(logits[0], dim=-1)
     best = expected.topk(3)
-    ((chosen, ids, values),) = asked.logprobs
+    given = found.of(0)
+    assert given is not None
+    chosen, ids, values = given
     assert chosen == pytest.approx(float(expected[7]))
     assert list(ids) == best.indices.tolist()
     assert list(values) == pytest.approx(best.values.tolist())
-    assert silent.logprobs == []
+    assert found.of(1) is None
 
 
 def test_more_logprobs_than_tokens_are_all_tokens() -> None:
     request = Request(0, (1,), SamplingParams(logprobs=20), 0.0)
-    append_logprobs(torch.zeros(1, 5), [request], [0])
-    assert sorted(request.logprobs[0].top_ids) == [0, 1, 2, 3, 4]
+    found = Logprobs(torch.zeros(1, 5), [request], torch.tensor([0])).of(0)
+    assert found is not None
+    assert sorted(found.top_ids) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("number", [-1, 21])

@@ -1,0 +1,63 @@
+"""Which KV cache and which decoder an engine runs on: chosen once, at start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import torch
+
+from hisparse_engine.config import EngineConfig
+from hisparse_engine.coordinator import HiSparseCoordinator
+from hisparse_engine.decoding.decoder import Decoder, EagerDecoder
+from hisparse_engine.kv import KVCoordinator, KVLayout, PoolSizes
+from hisparse_engine.loading import DTYPES
+from hisparse_engine.models.dsa import DsaModel
+from hisparse_engine.resident import ResidentCoordinator
+
+
+class Backend(NamedTuple):
+    """A KV cache with its pools allocated, and the decoder that works on it."""
+
+    coordinator: KVCoordinator
+    decoder: Decoder
+
+
+Clock: TypeAlias = Callable[[], float]
+MakeBackend: TypeAlias = Callable[[DsaModel, EngineConfig, KVLayout, PoolSizes, Clock], Backend]
+
+
+def choose_backend(
+    model: DsaModel, config: EngineConfig, layout: KVLayout, sizes: PoolSizes, clock: Clock
+) -> Backend:
+    """Return the fastest backend that the device and the configuration allow."""
+    return eager_backend(model, config, layout, sizes, clock)
+
+
+def eager_backend(
+    model: DsaModel, config: EngineConfig, layout: KVLayout, sizes: PoolSizes, clock: Clock
+) -> Backend:
+    """Return the reference: plain PyTorch, any device."""
+    coordinator = eager_coordinator(config, layout, sizes, model.device)
+    hierarchical = config.mode == "hierarchical"
+    decoder = EagerDecoder(model, coordinator, layout, is_hierarchical=hierarchical, clock=clock)
+    return Backend(coordinator, decoder)
+
+
+def eager_coordinator(
+    config: EngineConfig, layout: KVLayout, sizes: PoolSizes, device: torch.device
+) -> HiSparseCoordinator | ResidentCoordinator:
+    """Return the reference KV cache of the configured mode, its pools allocated; residency is kept in NumPy."""
+    dtype = DTYPES[config.dtype]
+    if config.mode == "resident":
+        return ResidentCoordinator(
+            layout, sizes, dtype=dtype, device=device, prefix_reuse=config.prefix_reuse
+        )
+    return HiSparseCoordinator(
+        layout,
+        sizes,
+        dtype=dtype,
+        device=device,
+        verify_every=config.verify_every,
+        prefix_reuse=config.prefix_reuse,
+    )
