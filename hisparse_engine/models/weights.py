@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 
 from hisparse_engine.models.checkpoint import Checkpoint
+
+
+class WeightSource(Protocol):
+    """What a model is built from: a place in a tree of named tensors, all in one dtype and on one device."""
+
+    dtype: torch.dtype
+    device: torch.device
+
+    def at(self, prefix: str) -> WeightSource:
+        """Return the place ``prefix`` further down the name tree."""
+
+    def read(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Return one tensor of this shape, in ``dtype`` where one is given."""
+
+    def read_optional(self, name: str, *shape: int, wanted: bool) -> torch.Tensor | None:
+        """Return one tensor when the configuration says that it exists."""
+
+    def read_into(self, out: torch.Tensor, name: str) -> None:
+        """Write one tensor to ``out``, such as one expert's part of a stacked parameter."""
+
+    def empty(self, *shape: int) -> torch.Tensor:
+        """Return memory for a stacked parameter that ``read_into`` fills."""
 
 
 class WeightReader:
