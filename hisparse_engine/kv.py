@@ -67,10 +67,7 @@ class Shortfall(NamedTuple):
 
 
 class KVCoordinator(Protocol):
-    """One request's life: admit → per chunk begin_chunk, write_prompt per layer → is_staged → steps → release.
-
-    One decode step: begin_step → per layer write_newest, swap_in, attend over ``device_rows`` → end_step.
-    """
+    """Who holds which slots: what scheduler and engine ask. A request's life: admit → chunks → steps → release."""
 
     counters: SwapCounters
     index_keys: IndexKeys
@@ -102,32 +99,8 @@ class KVCoordinator(Protocol):
     def skip_prefill(self, seat: Seat) -> None:
         """Make a seat whose rows are all borrowed ready to decode."""
 
-    def begin_chunk(self, seat: Seat, num_tokens: int) -> None:
-        """Give a prompt chunk's tokens their slots; ``seat.length`` grows by ``num_tokens``."""
-
-    def write_prompt(self, layer: int, seat: Seat, rows: torch.Tensor, *, last: bool) -> torch.Tensor:
-        """Store a prompt chunk's ``rows [tokens, row_dim]``, which end at ``seat.length``.
-
-        Returns all rows so far on the device, ``[seat.length, row_dim]``; ``last`` marks the final chunk.
-        """
-
     def is_staged(self, seat: Seat) -> bool:
         """Whether the prompt's rows have reached their home, so that the request may decode."""
-
-    def begin_step(self, seats: Sequence[Seat]) -> None:
-        """Give each request's newest token its slots; ``seat.length`` grows by one."""
-
-    def write_newest(self, layer: int, rows: torch.Tensor) -> None:
-        """Write the step's new rows ``[batch, row_dim]`` of one layer."""
-
-    def swap_in(self, layer: int, positions: torch.Tensor) -> torch.Tensor:
-        """Make ``positions [batch, k]`` (padded with -1) resident; return their device slots, int64, same shape."""
-
-    def device_rows(self, layer: int) -> torch.Tensor:
-        """Return the device pool of one layer, ``[device_tokens, row_dim]``."""
-
-    def end_step(self) -> None:
-        """Start the backup of the step's new rows."""
 
     def release(self, seat: Seat, tokens: Tokens = NO_TOKENS) -> None:
         """Take every slot of a request back, at whatever stage it is; keep the rows of ``tokens`` for reuse."""
@@ -148,3 +121,35 @@ class KVCoordinator(Protocol):
 
     def audit(self, seats: Sequence[Seat]) -> None:
         """Raise :class:`InvariantError` when the account does not add up for the seats held."""
+
+
+class EagerKVCoordinator(KVCoordinator, Protocol):
+    """A KV cache that is told every operation: what the reference passes ask.
+
+    A chunk: begin_chunk → write_prompt per layer. A decode step: begin_step → per layer write_newest, swap_in, attend
+    over ``device_rows`` → end_step.
+    """
+
+    def begin_chunk(self, seat: Seat, num_tokens: int) -> None:
+        """Give a prompt chunk's tokens their slots; ``seat.length`` grows by ``num_tokens``."""
+
+    def write_prompt(self, layer: int, seat: Seat, rows: torch.Tensor, *, last: bool) -> torch.Tensor:
+        """Store a prompt chunk's ``rows [tokens, row_dim]``, which end at ``seat.length``.
+
+        Returns all rows so far on the device, ``[seat.length, row_dim]``; ``last`` marks the final chunk.
+        """
+
+    def begin_step(self, seats: Sequence[Seat]) -> None:
+        """Give each request's newest token its slots; ``seat.length`` grows by one."""
+
+    def write_newest(self, layer: int, rows: torch.Tensor) -> None:
+        """Write the step's new rows ``[batch, row_dim]`` of one layer."""
+
+    def swap_in(self, layer: int, positions: torch.Tensor) -> torch.Tensor:
+        """Make ``positions [batch, k]`` (padded with -1) resident; return their device slots, int64, same shape."""
+
+    def device_rows(self, layer: int) -> torch.Tensor:
+        """Return the device pool of one layer, ``[device_tokens, row_dim]``."""
+
+    def end_step(self) -> None:
+        """Start the backup of the step's new rows."""

@@ -1,6 +1,6 @@
 """The two kinds of forward pass over the KV cache: a decode batch and a prefill chunk.
 
-Each implements ``models.interface.AttentionPass`` on top of any ``KVCoordinator``, so that hierarchical and resident
+Each implements ``models.interface.AttentionPass`` on top of any ``EagerKVCoordinator``, so that hierarchical and resident
 mode run the very same arithmetic and differ only in where rows are found.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from hisparse_engine.kv import KVCoordinator, KVLayout, Seat
+from hisparse_engine.kv import EagerKVCoordinator, KVLayout, Seat
 from hisparse_engine.models.config import ModelConfig
 from hisparse_engine.ops.attention import prefill_attention, sparse_attention
 from hisparse_engine.ops.select import MASKED, select_decode, select_prefill
@@ -21,7 +21,7 @@ class DecodePass:
 
     def __init__(
         self,
-        coordinator: KVCoordinator,
+        coordinator: EagerKVCoordinator,
         seats: Sequence[Seat],
         config: ModelConfig,
         layout: KVLayout,
@@ -63,7 +63,7 @@ class PrefillPass:
 
     def __init__(
         self,
-        coordinator: KVCoordinator,
+        coordinator: EagerKVCoordinator,
         seat: Seat,
         num_tokens: int,
         prompt_length: int,

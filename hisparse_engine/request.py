@@ -94,7 +94,9 @@ class Request:
     num_computed: int = 0  # tokens of ``context`` whose rows exist
     num_cached_tokens: int = 0  # prompt tokens whose rows another request had computed
     num_retractions: int = 0
-    num_in_flight: int = 0  # tokens that the device has been told to compute and that are not in ``output`` yet
+    num_in_flight: int = (
+        0  # tokens that the device has been told to compute and that are not in ``output`` yet
+    )
     output: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)  # one for each of ``output``, if asked for
     last_token_time: float | None = None

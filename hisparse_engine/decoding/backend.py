@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
 from hisparse_engine.config import EngineConfig
 from hisparse_engine.coordinator import HiSparseCoordinator
 from hisparse_engine.decoding.decoder import Decoder, EagerDecoder
+from hisparse_engine.decoding.table_decoder import TableDecoder
 from hisparse_engine.kv import KVCoordinator, KVLayout, PoolSizes
 from hisparse_engine.loading import DTYPES
 from hisparse_engine.models.dsa import DsaModel
+from hisparse_engine.ops.interface import Operations
+from hisparse_engine.progress import progress_bar
 from hisparse_engine.resident import ResidentCoordinator
+from hisparse_engine.table_coordinator import TableHiSparseCoordinator
+from hisparse_engine.table_resident import TableResidentCoordinator
 
 
 class Backend(NamedTuple):
@@ -32,6 +37,34 @@ def choose_backend(
 ) -> Backend:
     """Return the fastest backend that the device and the configuration allow."""
     return eager_backend(model, config, layout, sizes, clock)
+
+
+def table_backend(
+    model: DsaModel,
+    config: EngineConfig,
+    layout: KVLayout,
+    sizes: PoolSizes,
+    clock: Clock,
+    ops: Operations,
+) -> Backend:
+    """Return the path over device tables and ``ops``: CUDA graphs on a CUDA device, uncaptured elsewhere."""
+    common: dict[str, Any] = {
+        "max_running": config.max_running_requests,
+        "max_length": model.config.max_position_embeddings,
+        "dtype": DTYPES[config.dtype],
+        "device": model.device,
+        "prefix_reuse": config.prefix_reuse,
+    }
+    coordinator: TableHiSparseCoordinator | TableResidentCoordinator
+    if config.mode == "hierarchical":
+        coordinator = TableHiSparseCoordinator(layout, sizes, ops, verify_every=config.verify_every, **common)
+    else:
+        coordinator = TableResidentCoordinator(layout, sizes, ops, **common)
+    with progress_bar("Capturing CUDA graphs", unit="batch sizes") as progress:
+        decoder = TableDecoder(
+            model, coordinator, ops, max_running=config.max_running_requests, clock=clock, progress=progress
+        )
+    return Backend(coordinator, decoder)
 
 
 def eager_backend(

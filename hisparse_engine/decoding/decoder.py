@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 import torch
 
 from hisparse_engine.decoding.output import StepOutput
-from hisparse_engine.kv import KVCoordinator, KVLayout
+from hisparse_engine.kv import EagerKVCoordinator, KVLayout
 from hisparse_engine.models.dsa import DsaModel
 from hisparse_engine.passes import DecodePass, PrefillPass
 from hisparse_engine.request import Request
@@ -43,7 +43,7 @@ class EagerDecoder:
     def __init__(
         self,
         model: DsaModel,
-        coordinator: KVCoordinator,
+        coordinator: EagerKVCoordinator,
         layout: KVLayout,
         *,
         is_hierarchical: bool,

@@ -26,13 +26,18 @@ class StepOutput:
         started: float,
         is_decode: bool,
         swap_in_seconds: Callable[[], float] | None = None,
+        on_arrival: Callable[[], None] | None = None,
     ) -> None:
-        """``tokens [requests]`` int64, on any device: the copy to the host begins here."""
+        """``tokens [requests]`` int64, on any device: the copy to the host begins here.
+
+        ``on_arrival`` is called once the device is done: what else was copied before has arrived as well.
+        """
         self.requests = tuple(requests)
         self.logprobs = logprobs
         self.started = started
         self.is_decode = is_decode
         self.swap_in_seconds = swap_in_seconds
+        self._on_arrival = on_arrival
         self._event: torch.cuda.Event | None = None
         self._tokens = to_host(tokens)
         if tokens.device.type == "cuda":
@@ -45,6 +50,8 @@ class StepOutput:
         """Wait for the device, and return the tokens; their requests have one fewer in flight."""
         if self._event is not None:
             self._event.synchronize()
+        if self._on_arrival is not None:
+            self._on_arrival()
         for request in self.requests:
             request.num_in_flight -= 1
         tokens: list[int] = self._tokens.tolist()

@@ -32,6 +32,13 @@ def runs(slots: npt.NDArray[np.int64]) -> Iterator[Extent]:
             yield Extent(int(run[0]), len(run))
 
 
+def runs_in_order(slots: npt.NDArray[np.int64]) -> list[Extent]:
+    """Return ``slots`` as runs of ascending adjacent ones, in the order given."""
+    starts = np.flatnonzero(np.diff(slots, prepend=slots[:1] - 2) != 1)
+    lengths = np.diff(starts, append=len(slots))
+    return [Extent(int(slots[i]), int(n)) for i, n in zip(starts, lengths, strict=True)]
+
+
 class ExtentAllocator:
     """Hands out slots ``0 … capacity - 1`` as few adjacent runs as it can, so that a sequence's rows lie together.
 

@@ -69,6 +69,13 @@ class Claim:
         """Part with the ownership of the used slots ``start … stop - 1``; they stay in use here."""
         self.owned[start:stop] = False
 
+    def cut(self, size: int) -> Slots:
+        """Hold the first ``size`` slots only, all of them owned; return the others."""
+        dropped = self.slots[size:]
+        self._set(self.slots[:size], self.owned[:size])
+        self.num_used = min(self.num_used, size)
+        return dropped
+
     def clear(self) -> None:
         """Hold nothing."""
         self._set(_no_slots(), np.empty(0, dtype=np.bool_))
@@ -154,6 +161,12 @@ class TokenPool:
         self.num_used -= claim.num_own_used
         self.free(claim.own_slots)
         claim.clear()
+
+    def shrink(self, claim: Claim, size: int) -> None:
+        """Take back all but the first ``size`` slots of ``claim``, in use or not."""
+        before = claim.num_used
+        self.free(claim.cut(size))
+        self.num_used -= before - claim.num_used
 
     def free(self, slots: Slots) -> None:
         """Take back slots that nobody uses."""

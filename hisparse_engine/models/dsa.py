@@ -7,6 +7,7 @@ arXiv:2603.12201 (cross-layer sharing of the selection). Architectures differ on
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -15,16 +16,16 @@ from hisparse_engine.models.checkpoint import Checkpoint
 from hisparse_engine.models.config import LATENT_NORM_EPS, ModelConfig
 from hisparse_engine.models.interface import AttentionPass
 from hisparse_engine.models.layers import DenseMlp, FeedForward, MixtureOfExperts, rms_norm
-from hisparse_engine.models.rope import RotaryEmbedding, rotate
-from hisparse_engine.models.weights import WeightReader
+from hisparse_engine.models.rope import Angles, RotaryEmbedding, rotate
+from hisparse_engine.models.weights import WeightReader, WeightSource
 
-Angles = tuple[torch.Tensor, torch.Tensor]  # cos, sin
+Progress = Callable[[int, int], None]
 
 
 class Indexer:
     """Lightning indexer: light queries and keys whose scores choose what attention sees."""
 
-    def __init__(self, weights: WeightReader, config: ModelConfig) -> None:
+    def __init__(self, weights: WeightSource, config: ModelConfig) -> None:
         self._heads, self._dim, self._rope_dim = (
             config.index_n_heads,
             config.index_head_dim,
@@ -56,7 +57,7 @@ class Indexer:
 class LatentAttention:
     """Multi-head latent attention in absorbed form: queries meet KV rows in the latent space, never per-head keys."""
 
-    def __init__(self, weights: WeightReader, config: ModelConfig, layer: int) -> None:
+    def __init__(self, weights: WeightSource, config: ModelConfig, layer: int) -> None:
         self._config, self._layer = config, layer
         c, bias = config, config.attention_bias
         self.q_a = weights.read("q_a_proj.weight", c.q_lora_rank, c.hidden_size)
@@ -71,7 +72,7 @@ class LatentAttention:
         self.out_bias = weights.read_optional("o_proj.bias", c.hidden_size, wanted=bias)
         self.indexer = Indexer(weights.at("indexer"), c) if c.runs_indexer(layer) else None
 
-    def _read_up_projections(self, weights: WeightReader) -> tuple[torch.Tensor, torch.Tensor]:
+    def _read_up_projections(self, weights: WeightSource) -> tuple[torch.Tensor, torch.Tensor]:
         """Return views ``[heads, nope, latent]`` and ``[heads, latent, v]`` of kv_b_proj."""
         c = self._config
         per_head = c.qk_nope_head_dim + c.v_head_dim
@@ -109,7 +110,7 @@ class LatentAttention:
 class DecoderLayer:
     """Pre-norm residual block: attention, then a dense MLP or a mixture of experts."""
 
-    def __init__(self, weights: WeightReader, config: ModelConfig, layer: int) -> None:
+    def __init__(self, weights: WeightSource, config: ModelConfig, layer: int) -> None:
         self._eps = config.rms_norm_eps
         self.attention_norm = weights.read("input_layernorm.weight", config.hidden_size)
         self.attention = LatentAttention(weights.at("self_attn"), config, layer)
@@ -131,43 +132,86 @@ class DecoderLayer:
         return x + self.mlp(rms_norm(x, self.mlp_norm, self._eps)), selected
 
 
+class Decoder(Protocol):
+    """All layers of a model: one implementation for any device, one for bf16 on CUDA (``cuda_dsa``)."""
+
+    @property
+    def capturable(self) -> bool:
+        """Whether a CUDA graph can hold a call: no host read, shapes that depend on no value."""
+
+    def __call__(self, x: torch.Tensor, angles: Angles, cache: AttentionPass) -> torch.Tensor:
+        """Return hidden states ``[tokens, hidden]`` before the final norm, for embeddings of the same shape."""
+
+    def normed(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Apply the final norm."""
+
+
+class PlainDecoder:
+    """The layers one operation at a time: any device and dtype, and the oracle of the CUDA one."""
+
+    capturable = False
+
+    def __init__(self, weights: WeightSource, config: ModelConfig, progress: Progress | None = None) -> None:
+        """Read every layer and the final norm; ``progress(done, total)`` is called after each layer."""
+        self._eps = config.rms_norm_eps
+        self.layers = []
+        for layer in range(config.num_hidden_layers):
+            self.layers.append(DecoderLayer(weights.at(f"layers.{layer}"), config, layer))
+            if progress is not None:
+                progress(layer + 1, config.num_hidden_layers)
+        self.norm = weights.read("norm.weight", config.hidden_size)
+
+    def __call__(self, x: torch.Tensor, angles: Angles, cache: AttentionPass) -> torch.Tensor:
+        """Return hidden states ``[tokens, hidden]`` before the final norm."""
+        selected: torch.Tensor | None = None
+        for layer in self.layers:
+            x, selected = layer(x, angles, cache, selected)
+        return x
+
+    def normed(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Apply the final norm."""
+        return rms_norm(hidden, self.norm, self._eps)
+
+
+def make_decoder(weights: WeightSource, config: ModelConfig, progress: Progress | None) -> Decoder:
+    """Choose by where the weights are going to be, once."""
+    if weights.device.type == "cuda" and weights.dtype == torch.bfloat16:
+        from hisparse_engine.models.cuda_dsa import FusedDecoder  # imports Triton
+
+        return FusedDecoder(weights, config, progress)
+    return PlainDecoder(weights, config, progress)
+
+
 class DsaModel:
     """Token ids in, logits out; all state lives in the ``AttentionPass``."""
 
-    def __init__(
-        self, weights: WeightReader, config: ModelConfig, progress: Callable[[int, int], None] | None = None
-    ) -> None:
+    def __init__(self, weights: WeightSource, config: ModelConfig, progress: Progress | None = None) -> None:
         """Read every tensor; ``progress(done, total)`` is called after each layer."""
         self.config = config
         self.device = weights.device
         body = weights.at("model")
         self.embedding = body.read("embed_tokens.weight", config.vocab_size, config.hidden_size)
-        self.layers = []
-        for layer in range(config.num_hidden_layers):
-            self.layers.append(DecoderLayer(body.at(f"layers.{layer}"), config, layer))
-            if progress is not None:
-                progress(layer + 1, config.num_hidden_layers)
-        self.norm = body.read("norm.weight", config.hidden_size)
+        self.decoder = make_decoder(body, config, progress)
         self.head = self._read_head(weights)
         self.rope = RotaryEmbedding(config.rope, config.qk_rope_head_dim, weights.device)
 
-    def _read_head(self, weights: WeightReader) -> torch.Tensor:
+    @property
+    def capturable(self) -> bool:
+        """Whether a CUDA graph can hold ``forward``, as far as the model is concerned."""
+        return self.decoder.capturable
+
+    def _read_head(self, weights: WeightSource) -> torch.Tensor:
         if self.config.tie_word_embeddings:
             return self.embedding
         return weights.read("lm_head.weight", self.config.vocab_size, self.config.hidden_size)
 
     def forward(self, tokens: torch.Tensor, cache: AttentionPass) -> torch.Tensor:
         """Return hidden states ``[tokens, hidden]`` before the final norm, for int64 ``tokens [tokens]``."""
-        x = F.embedding(tokens, self.embedding)
-        angles = self.rope(cache.positions)
-        selected: torch.Tensor | None = None
-        for layer in self.layers:
-            x, selected = layer(x, angles, cache, selected)
-        return x
+        return self.decoder(F.embedding(tokens, self.embedding), self.rope(cache.positions), cache)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return ``[tokens, vocab]`` in the model's dtype."""
-        return F.linear(rms_norm(hidden, self.norm, self.config.rms_norm_eps), self.head)
+        return F.linear(self.decoder.normed(hidden), self.head)
 
 
 @torch.inference_mode()
@@ -176,7 +220,7 @@ def load_model(
     *,
     dtype: torch.dtype,
     device: torch.device,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> DsaModel:
     """Build the model of an open checkpoint; :class:`CheckpointError` names what is missing or misshapen."""
     reader = WeightReader(checkpoint, dtype, device)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from hisparse_engine.models.config import ModelConfig
-from hisparse_engine.models.weights import WeightReader
+from hisparse_engine.models.weights import WeightSource
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -28,7 +28,7 @@ class FeedForward(Protocol):
 class DenseMlp:
     """SiLU-gated MLP; gate and up projections are stacked in one ``[2 · width, hidden]`` weight."""
 
-    def __init__(self, weights: WeightReader, hidden: int, width: int) -> None:
+    def __init__(self, weights: WeightSource, hidden: int, width: int) -> None:
         self.gate_up = weights.empty(2 * width, hidden)
         weights.read_into(self.gate_up[:width], "gate_proj.weight")
         weights.read_into(self.gate_up[width:], "up_proj.weight")
@@ -48,7 +48,7 @@ def gated_mlp(x: torch.Tensor, gate_up: torch.Tensor, down: torch.Tensor) -> tor
 class Router:
     """Sigmoid router with a selection bias and group-limited top-k (DeepSeek-V3, section 2.1.2)."""
 
-    def __init__(self, weights: WeightReader, config: ModelConfig) -> None:
+    def __init__(self, weights: WeightSource, config: ModelConfig) -> None:
         self._config = config
         experts = config.n_routed_experts
         self.weight = weights.read("weight", experts, config.hidden_size, dtype=torch.float32)
@@ -79,7 +79,7 @@ class Router:
 class MixtureOfExperts:
     """Routed experts, each token through ``num_experts_per_tok`` of them, plus shared experts for every token."""
 
-    def __init__(self, weights: WeightReader, config: ModelConfig) -> None:
+    def __init__(self, weights: WeightSource, config: ModelConfig) -> None:
         hidden, width, count = config.hidden_size, config.moe_intermediate_size, config.n_routed_experts
         self.router = Router(weights.at("gate"), config)
         self.shared = DenseMlp(weights.at("shared_experts"), hidden, width * config.n_shared_experts)

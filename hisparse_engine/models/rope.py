@@ -8,6 +8,9 @@ import torch
 
 from hisparse_engine.models.config import RopeConfig
 
+Angles = tuple[torch.Tensor, torch.Tensor]
+"""cos and sin, each fp32 ``[tokens, dim / 2]``."""
+
 
 class RotaryEmbedding:
     """Angles for ``dim`` rotary dimensions; tables grow with the longest position asked for."""
@@ -16,8 +19,8 @@ class RotaryEmbedding:
         self._inverse_frequencies = _inverse_frequencies(config, dim).to(device)
         self._scale = config.cos_sin_scale
 
-    def __call__(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return fp32 (cos, sin), each ``[tokens, dim / 2]``, for int64 ``positions [tokens]``."""
+    def __call__(self, positions: torch.Tensor) -> Angles:
+        """Return (cos, sin) for int64 ``positions [tokens]``."""
         angles = positions.unsqueeze(1).float() * self._inverse_frequencies
         return angles.cos().mul_(self._scale), angles.sin().mul_(self._scale)
 

@@ -7,7 +7,7 @@ import torch
 
 from hisparse_engine.coordinator import HiSparseCoordinator
 from hisparse_engine.errors import InvariantError
-from hisparse_engine.kv import KVCoordinator, KVLayout, PoolSizes, Seat, Shortfall
+from hisparse_engine.kv import EagerKVCoordinator, KVLayout, PoolSizes, Seat, Shortfall
 from hisparse_engine.ops.select import MASKED
 from hisparse_engine.resident import ResidentCoordinator
 
@@ -29,7 +29,7 @@ def rows_of(layer: int, positions: range) -> torch.Tensor:
     return torch.stack([row_of(layer, position) for position in positions])
 
 
-def prefill(coordinator: KVCoordinator, prompt: int, *, new: int = 8, chunk: int = 100) -> Seat:
+def prefill(coordinator: EagerKVCoordinator, prompt: int, *, new: int = 8, chunk: int = 100) -> Seat:
     seat = coordinator.admit(prompt + new)
     for start in range(0, prompt, chunk):
         stop = min(start + chunk, prompt)
@@ -41,7 +41,7 @@ def prefill(coordinator: KVCoordinator, prompt: int, *, new: int = 8, chunk: int
     return seat
 
 
-def decode(coordinator: KVCoordinator, seat: Seat, positions: list[int]) -> None:
+def decode(coordinator: EagerKVCoordinator, seat: Seat, positions: list[int]) -> None:
     """One step of one request: attend ``positions`` in every layer."""
     coordinator.begin_step([seat])
     for layer in range(LAYERS):
@@ -67,7 +67,7 @@ def test_layers_share_the_group_of_the_last_full_layer() -> None:
 
 @pytest.mark.parametrize("make_coordinator", [make, lambda: ResidentCoordinator(LAYOUT, SIZES)])
 def test_one_requests_life(make_coordinator: object) -> None:
-    coordinator: KVCoordinator = make_coordinator()  # type: ignore[operator]
+    coordinator: EagerKVCoordinator = make_coordinator()  # type: ignore[operator]
     seat = prefill(coordinator, 9, chunk=4)
     assert coordinator.is_staged(seat)
     for positions in ([0, 9, 3, MASKED], [0, 1, 2, 3], [11, 10, 9, 9], [MASKED, MASKED, 12, MASKED]):
