@@ -16,9 +16,10 @@ from safetensors import SafetensorError, safe_open
 
 from hisparse_engine.errors import CheckpointError
 from hisparse_engine.models.hf_config import read_json_object
+from hisparse_engine.models.safetensors_headers import INDEX_FILE, SINGLE_FILE
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
+
+
 _LFS_POINTER = b"version https://git-lfs"
 
 
