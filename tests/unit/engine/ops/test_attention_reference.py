@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hisparse_engine.ops.reference import attention
-from hisparse_engine.ops.reference.attention import attend
+from hisparse_engine.ops.reference.attention import attend, dequantise_rows, quantise_rows
 from hisparse_engine.ops.tables import NONE
 
 HEADS, LATENT, ROPE, SCALE = 3, 10, 4, 0.31
@@ -98,3 +98,31 @@ def test_no_token_and_no_entry() -> None:
     width_zero = torch.empty((2, 0), dtype=torch.int32)
     out = attend(random(2, HEADS, 14), rows, width_zero, scale=SCALE, latent_dim=LATENT)
     assert torch.equal(out, torch.zeros(2, HEADS, LATENT))
+
+
+def test_quantised_rows_have_deepseeks_layout() -> None:
+    rows = random(3, 512 + 64)
+    rows[1, 128:256] = 0.0
+    quantised = quantise_rows(rows, 512)
+    assert quantised.shape == (3, 656)
+    latent = quantised[:, :512].contiguous().view(torch.float8_e4m3fn).float()
+    scales = quantised[:, 512:528].contiguous().view(torch.float32)
+    rope = quantised[:, 528:].contiguous().view(torch.bfloat16)
+    assert torch.equal(rope, rows[:, 512:].bfloat16())
+    assert torch.equal(latent.view(3, 4, 128).abs().amax(dim=2) == 448, scales > 1e-6)
+    torch.testing.assert_close(scales[0], rows[0, :512].view(4, 128).abs().amax(dim=1) / 448)
+
+
+def test_quantised_rows_come_back_within_their_precision() -> None:
+    rows = random(3, 512 + 64)
+    back = dequantise_rows(quantise_rows(rows, 512), 512).float()
+    assert (back - rows).abs().max() < rows.abs().max() / 16
+    assert (back - rows).norm() < 0.03 * rows.norm()
+
+
+def test_attends_quantised_rows_as_what_they_stand_for() -> None:
+    query, rows = random(2, HEADS, 512 + 64), quantise_rows(random(6, 512 + 64), 512)
+    slots = torch.tensor([[0, 3, 5], [1, NONE, 4]], dtype=torch.int32)
+    out = attend(query, rows, slots, scale=0.04, latent_dim=512)
+    expected = attend(query, dequantise_rows(rows, 512).float(), slots, scale=0.04, latent_dim=512)
+    assert torch.equal(out, expected)
