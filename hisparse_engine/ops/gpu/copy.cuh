@@ -1,0 +1,145 @@
+// Moves rows: host to device by a plan, new rows to their seats, staged rows to the host, rows within the device pool.
+#pragma once
+
+#include "device.cuh"
+
+struct CopyArgs {
+    const int *copy_from, *copy_to, *num_copies, *newest;
+    const uint4 *host_rows, *new_rows;
+    uint4 *device_rows, *staged;  // staged: or null
+    int batch, units;             // units: 16-byte units of a row
+    unsigned long long inverse;   // ceil(2^40 / units): a division by units in one multiplication
+};
+
+__device__ __forceinline__ int row_of(unsigned unit, const CopyArgs& a) {
+    return static_cast<int>((static_cast<unsigned long long>(unit) * a.inverse) >> 40);
+}
+
+// The step's new rows, by the last warps of the grid: the first ones have rows to fetch.
+__device__ __forceinline__ void write_new_rows(const CopyArgs& a) {
+    int threads = gridDim.x * blockDim.x;
+    int thread = threads - 1 - (blockIdx.x * blockDim.x + threadIdx.x);
+    for (int unit = thread; unit < a.batch * a.units; unit += threads) {
+        int row = row_of(unit, a), slot = a.newest[row];
+        if (slot < 0) continue;
+        uint4 value = a.new_rows[unit];
+        a.device_rows[static_cast<long long>(slot) * a.units + (unit - row * a.units)] = value;
+    }
+    if (!a.staged) return;
+    for (int unit = thread; unit < a.batch * a.units; unit += threads) a.staged[unit] = a.new_rows[unit];
+}
+
+// U units in flight for each thread: units first + i * stride, below end.
+template <int U>
+__device__ __forceinline__ void copy_units(const CopyArgs& a, unsigned first, unsigned stride, unsigned end) {
+    uint4 value[U];
+    long long to[U];
+#pragma unroll
+    for (int i = 0; i < U; ++i) {
+        unsigned unit = first + i * stride;
+        to[i] = NONE;
+        if (unit >= end) continue;
+        int row = row_of(unit, a), column = unit - row * a.units, slot = a.copy_to[row];
+        if (slot < 0) continue;
+        to[i] = static_cast<long long>(slot) * a.units + column;
+        value[i] = load_once(a.host_rows + static_cast<long long>(a.copy_from[row]) * a.units + column);
+    }
+#pragma unroll
+    for (int i = 0; i < U; ++i) {
+        if (to[i] >= 0) a.device_rows[to[i]] = value[i];
+    }
+}
+
+// Spread: neighbouring warps' worth of units go to different blocks, so that few rows are fetched by the whole GPU.
+template <int U>
+__global__ void __launch_bounds__(1024) copy_spread(KERNEL_ARGS CopyArgs a) {
+    allow_successors();
+    wait_for_predecessors();
+    unsigned warp = warp_id() * gridDim.x + blockIdx.x, warps = gridDim.x * num_warps();
+    unsigned end = static_cast<unsigned>(a.num_copies[0]) * a.units;
+    for (unsigned first = warp * WARP; first < end; first += U * warps * WARP) {
+        copy_units<U>(a, first + lane_id(), warps * WARP, end);
+    }
+    write_new_rows(a);
+}
+
+// Affine: each block fetches one stretch of the list, rows of one request or of few, so that it stays in few host pages.
+template <int U>
+__global__ void __launch_bounds__(1024) copy_affine(KERNEL_ARGS CopyArgs a) {
+    allow_successors();
+    wait_for_predecessors();
+    long long rows = a.num_copies[0];
+    unsigned begin = static_cast<unsigned>(rows * blockIdx.x / gridDim.x) * a.units;
+    unsigned end = static_cast<unsigned>(rows * (blockIdx.x + 1) / gridDim.x) * a.units;
+    for (unsigned first = begin + warp_id() * U * WARP; first < end; first += U * blockDim.x) {
+        copy_units<U>(a, first + lane_id(), WARP, end);
+    }
+    write_new_rows(a);
+}
+
+struct BackupArgs {
+    const uint4* staged;
+    uint4* host_rows;
+    const int* home;
+    int layers, batch, units;
+    long long host_tokens;
+};
+
+// A warp for each row; few blocks are enough to fill the link.
+__global__ void __launch_bounds__(1024) backup_rows(KERNEL_ARGS BackupArgs a) {
+    wait_for_predecessors();
+    for (int row = blockIdx.x * num_warps() + warp_id(); row < a.layers * a.batch; row += gridDim.x * num_warps()) {
+        int layer = row / a.batch, slot = a.home[row - layer * a.batch];
+        if (slot < 0) continue;
+        const uint4* from = a.staged + static_cast<long long>(row) * a.units;
+        uint4* to = a.host_rows + (layer * a.host_tokens + slot) * a.units;
+        for (int unit = lane_id(); unit < a.units; unit += WARP) to[unit] = load_once(from + unit);
+    }
+}
+
+struct MoveArgs {
+    uint4* device_rows;
+    const int *group_of_layer, *source, *target, *count;
+    int capacity, units;
+    long long device_tokens;
+};
+
+// Grid: (blocks, layers); a warp for each row. Sources and targets are disjoint.
+__global__ void __launch_bounds__(1024) move_rows(KERNEL_ARGS MoveArgs a) {
+    wait_for_predecessors();
+    int group = a.group_of_layer[blockIdx.y];
+    uint4* rows = a.device_rows + blockIdx.y * a.device_tokens * a.units;
+    for (int i = blockIdx.x * num_warps() + warp_id(); i < a.count[group]; i += gridDim.x * num_warps()) {
+        const uint4* from = rows + static_cast<long long>(a.source[group * a.capacity + i]) * a.units;
+        uint4* to = rows + static_cast<long long>(a.target[group * a.capacity + i]) * a.units;
+        for (int unit = lane_id(); unit < a.units; unit += WARP) to[unit] = from[unit];
+    }
+}
+
+struct LocateArgs {
+    const long long* start;
+    const int *home, *rows, *lengths, *positions;
+    uint4* device_rows;
+    const uint4* new_rows;
+    int* slots;
+    int k, units;
+};
+
+// Resident mode: a block for each request; the home is the device.
+__global__ void __launch_bounds__(1024) locate(KERNEL_ARGS LocateArgs a) {
+    allow_successors();
+    wait_for_predecessors();
+    int row = a.rows[blockIdx.x], length = a.lengths[blockIdx.x];
+    bool real = row >= 0 && length > 0;
+    long long start = real ? a.start[row] : 0;
+    long long first = static_cast<long long>(blockIdx.x) * a.k;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < a.k; i += blockDim.x) {
+        int position = real ? a.positions[first + i] : NONE;
+        a.slots[first + i] = position < 0 ? NONE : a.home[start + position];
+    }
+    if (!real) return;
+    uint4* to = a.device_rows + static_cast<long long>(a.home[start + length - 1]) * a.units;
+    const uint4* from = a.new_rows + static_cast<long long>(blockIdx.x) * a.units;
+    for (int unit = threadIdx.x; unit < a.units; unit += blockDim.x) to[unit] = from[unit];
+}

@@ -1,0 +1,124 @@
+// The C interface of the swap-in kernels: each function launches on the stream it is given and returns a CUDA error code.
+#include "copy.cuh"
+#include "plan.cuh"
+#include "shrink.cuh"
+
+namespace {
+
+#ifdef __CUDACC__
+template <class Args>
+cudaError_t launch(void (*kernel)(Args), dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream,
+                   const Args& args) {
+    cudaLaunchAttribute early{};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = stream;
+    config.attrs = &early;
+    config.numAttrs = 1;
+    return cudaLaunchKernelEx(&config, kernel, args);
+}
+
+// Asks for shared memory; below 48 KiB no permission is needed.
+template <class Args>
+cudaError_t allow_shared(void (*kernel)(Args), size_t bytes) {
+    if (bytes <= 40 * 1024) return cudaSuccess;
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+}
+#else  // tests
+template <class Args>
+cudaError_t launch(void (*kernel)(Args), dim3 grid, int threads, size_t, cudaStream_t, const Args& args) {
+    cuda_on_cpu::run_grid(kernel, grid, threads, args);
+    return cudaSuccess;
+}
+
+template <class Args>
+cudaError_t allow_shared(void (*)(Args), size_t) {
+    return cudaSuccess;
+}
+#endif
+
+template <int V, int B>
+cudaError_t launch_plan(const PlanArgs& a, int batch, int threads, cudaStream_t stream) {
+    size_t bytes = sizeof(int) * (a.table_size + a.k + 1);
+    if (cudaError_t error = allow_shared(plan_swap_in<V, B>, bytes)) return error;
+    return launch(plan_swap_in<V, B>, dim3(batch), threads, bytes, stream, a);
+}
+
+// The least power of two that is at least both.
+int at_least(int power, int needed) {
+    while (power < needed) power *= 2;
+    return power;
+}
+
+bool aligned(const void* pointer, size_t bytes) { return reinterpret_cast<size_t>(pointer) % bytes == 0; }
+
+unsigned long long inverse_of(int units) { return ((1ull << 40) + units - 1) / units; }
+
+}  // namespace
+
+extern "C" {
+
+const char* hisparse_error(int code) { return cudaGetErrorString(static_cast<cudaError_t>(code)); }
+
+#ifdef __CUDACC__
+int hisparse_multiprocessors(int device, int* count) {
+    return cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, device);
+}
+
+// Whether the device reaches pinned host memory at the host's own address, as every kernel here takes for granted.
+int hisparse_same_address(void* host, int* same) {
+    void* device = nullptr;
+    cudaError_t error = cudaHostGetDevicePointer(&device, host, 0);
+    *same = device == host;
+    return error;
+}
+#endif
+
+// variant: 0, or 1 for twice the threads.
+int hisparse_plan_swap_in(PlanArgs* a, int batch, int variant, cudaStream_t stream) {
+    if (batch == 0) return cudaSuccess;
+    a->table_size = at_least(64, 2 * a->k);
+    auto with = [&](auto launcher, int v) {
+        a->vectors = a->k % v == 0 && aligned(a->positions, 4 * v) && aligned(a->slots, 4 * v);
+        return launcher(*a, batch, at_least(64, (a->k + v - 1) / v), stream);
+    };
+    if (a->k > 8 * 1024) return cudaErrorInvalidValue;
+    if (a->k > 4 * 512) return with(launch_plan<8, 8>, 8);
+    if (variant == 1 && a->k > 1024) {
+        return a->max_buffer <= 5 * 1024 ? with(launch_plan<2, 5>, 2) : with(launch_plan<2, 7>, 2);
+    }
+    return a->max_buffer <= 9 * 512 ? with(launch_plan<4, 9>, 4) : with(launch_plan<4, 13>, 4);
+}
+
+// kind: 0 spread, 1 affine; units_in_flight: 1, 2 or 4 for each thread.
+int hisparse_copy_rows(CopyArgs* a, int kind, int units_in_flight, int blocks, int threads, cudaStream_t stream) {
+    if (a->batch == 0) return cudaSuccess;
+    a->inverse = inverse_of(a->units);
+    void (*kernels[2][3])(CopyArgs) = {{copy_spread<1>, copy_spread<2>, copy_spread<4>},
+                                       {copy_affine<1>, copy_affine<2>, copy_affine<4>}};
+    return launch(kernels[kind][units_in_flight / 2], dim3(blocks), threads, 0, stream, *a);
+}
+
+int hisparse_locate(const LocateArgs* a, int batch, int threads, cudaStream_t stream) {
+    return batch == 0 ? cudaSuccess : launch(locate, dim3(batch), threads, 0, stream, *a);
+}
+
+int hisparse_backup_rows(const BackupArgs* a, int blocks, int threads, cudaStream_t stream) {
+    return a->batch == 0 ? cudaSuccess : launch(backup_rows, dim3(blocks), threads, 0, stream, *a);
+}
+
+int hisparse_shrink_buffer(const ShrinkArgs* a, int* buffer_size, int groups, int threads, cudaStream_t stream) {
+    cudaError_t error = launch(shrink_buffer, dim3(groups), threads, 0, stream, *a);
+    if (error) return error;
+    return launch(shrink_size, dim3(1), 32, 0, stream, SizeArgs{buffer_size + a->row, a->kept});
+}
+
+int hisparse_move_rows(const MoveArgs* a, int layers, int blocks, int threads, cudaStream_t stream) {
+    return layers == 0 ? cudaSuccess : launch(move_rows, dim3(blocks, layers), threads, 0, stream, *a);
+}
+
+}  // extern "C"
