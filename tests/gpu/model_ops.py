@@ -1,0 +1,340 @@
+"""The model's CUDA kernels and its whole forward pass: against the plain layers, in a CUDA graph, and against the clock.
+
+python -m tests.gpu.model_ops --out benchmarks/results/gpu_model_ops.json [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.model_shapes import deepseek_v32_config, glm5_config
+from hisparse_engine.models.config import ModelConfig
+from hisparse_engine.models.cuda_dsa import FusedDecoder
+from hisparse_engine.models.cuda_mlp import FusedMixtureOfExperts
+from hisparse_engine.models.dsa import DsaModel, PlainDecoder
+from hisparse_engine.models.random_weights import RandomWeights
+from hisparse_engine.ops.gpu import activation, expert_tiles, experts, latents, norm, rotation, routing
+from tests.support import plain_layers
+
+CUDA, BF16 = torch.device("cuda"), torch.bfloat16
+EPS = 1e-6
+BATCHES = (1, 8, 64, 256)
+NUM_EXPERTS = 64
+LAYERS = 2
+SMALL = {
+    "vocab_size": 512,
+    "hidden_size": 1024,
+    "intermediate_size": 2048,
+    "moe_intermediate_size": 512,
+    "num_attention_heads": 16,
+    "q_lora_rank": 256,
+    "index_n_heads": 16,
+    "n_routed_experts": 32,
+    "num_hidden_layers": 4,
+}
+"""Replaces sizes of a released config, so that the CPU keeps up; head sizes stay."""
+
+
+class StubPass:
+    """Selects nothing, attends by an elementwise mix of query and row: cheap, and every input matters."""
+
+    def __init__(self, tokens: int, config: ModelConfig, device: torch.device) -> None:
+        self.positions = torch.arange(tokens, device=device) * 97 + 1000
+        self._latent_dim = config.kv_lora_rank
+        self._selected = torch.zeros(tokens, 8, dtype=torch.int32, device=device)
+        self.seen: list[torch.Tensor] = []
+
+    def select(self, _layer: int, *tensors: torch.Tensor) -> torch.Tensor:
+        self.seen += tensors
+        return self._selected
+
+    def attend(
+        self, _layer: int, query: torch.Tensor, row: torch.Tensor, positions: torch.Tensor
+    ) -> torch.Tensor:
+        assert positions is self._selected
+        self.seen += (query, row)
+        return torch.add(query[..., : self._latent_dim], row[:, None, : self._latent_dim], alpha=0.5)
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """‖ours − theirs‖ / ‖theirs‖; NaN when either has one."""
+    theirs = theirs.double().cpu()
+    return float((ours.double().cpu() - theirs).norm() / theirs.norm().clamp(min=1e-30))
+
+
+# ---- operations ----------------------------------------------------------------------------------------------
+
+
+def random(*shape: int, kind: torch.dtype = BF16) -> torch.Tensor:
+    return torch.randn(shape, device=CUDA).to(kind)
+
+
+def operation_errors(config: ModelConfig, tokens: int) -> Iterator[tuple[str, float]]:
+    """Relative error of each operation at ``config``'s shapes, and whether a repeat gives the same bits."""
+    c = config
+    index = rotation.IndexShape(c.index_n_heads, c.index_head_dim, c.indexer_rope_interleaved)
+    angles = torch.rand(tokens, c.qk_rope_head_dim // 2, device=CUDA) * 6
+    cos, sin = angles.cos(), angles.sin()
+    own = c.q_lora_rank + c.kv_row_dim
+    norms = latents.LatentNorms(
+        random(c.q_lora_rank), random(c.kv_lora_rank), random(index.dim), random(index.dim), EPS
+    )
+    projected = random(tokens, own + index.dim + 3 * index.heads, kind=torch.float32)
+    up = random(tokens, c.num_attention_heads * c.qk_head_dim + index.heads * index.dim)
+    query = random(tokens, c.num_attention_heads, c.kv_row_dim)
+    x, weight, terms = random(tokens, c.hidden_size), random(c.hidden_size), random(tokens, 9, c.hidden_size)
+    factors = torch.rand(tokens, 9, device=CUDA)
+    route_like = routing.Routing(
+        c.n_routed_experts, c.n_group, c.topk_group, c.num_experts_per_tok, 1, normalised=True, scale=2.5
+    )
+    logits = random(tokens, 3 * c.n_routed_experts, kind=torch.float32)
+    bias = 0.1 * random(c.n_routed_experts, kind=torch.float32)
+    cases: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]]] = {
+        "add_rms_norm": (norm.add_rms_norm, plain_layers.add_rms_norm, (x, terms, factors, weight, EPS)),
+        "rms_norm": (norm.add_rms_norm, plain_layers.add_rms_norm, (x, None, None, weight, EPS)),
+        "silu_mul": (activation.silu_mul, plain_layers.silu_mul, (random(tokens, 2 * c.intermediate_size),)),
+        "split_latents": (
+            latents.split_latents,
+            plain_layers.split_latents,
+            (projected, random(own, kind=torch.float32), cos, sin, norms, index),
+        ),
+        "rotate_queries": (
+            lambda *args: (rotation.rotate_queries(args[0], args[1], *args[2:]), args[1]),
+            lambda *args: (plain_layers.rotate_queries(args[0], args[1], *args[2:]), args[1]),
+            (up, query, cos, sin, index),
+        ),
+        "route": (sorted_route(routing.route), sorted_route(plain_layers.route), (logits, bias, route_like)),
+    }
+    for name, (ours, theirs, args) in cases.items():
+        got, again, expected = (as_tuple(f(*args)) for f in (ours, ours, theirs))
+        assert all(torch.equal(a, b) for a, b in zip(got, again, strict=True)), f"{name} repeats"
+        yield name, max(relative(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def as_tuple(value: Any) -> tuple[torch.Tensor, ...]:
+    return tuple(t.clone() for t in value) if isinstance(value, tuple) else (value.clone(),)
+
+
+def sorted_route(function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        chosen, weights = function(*args)
+        order = chosen.argsort(dim=1)
+        return chosen.gather(1, order), weights.gather(1, order)
+
+    return run
+
+
+def expert_errors(config: ModelConfig) -> Iterator[tuple[str, float]]:
+    """Relative error of the grouped products for each tiling that some number of tokens gets."""
+    hidden, width, num_experts, choices = config.hidden_size, config.moe_intermediate_size, 16, 4
+    gate_up = random(num_experts, 2 * width, hidden) * hidden**-0.5
+    down = random(num_experts, hidden, width) * width**-0.5
+    for tokens in (1, 5, 64, 300, 1500):
+        x = random(tokens, hidden)
+        chosen = torch.rand(tokens, num_experts, device=CUDA).argsort(dim=1)[:, :choices].int()
+        chosen[: tokens // 2, 0] = 3
+        cut = experts.tiling(chosen.numel(), num_experts)
+        tiles = expert_tiles.sort_by_expert(chosen, num_experts, cut.rows)
+        got, again = (
+            experts.down(experts.gated_up(x, gate_up, tiles, cut.up), down, tiles, cut.down) for _ in range(2)
+        )
+        assert torch.equal(got, again), "grouped products repeat"
+        looked_at = torch.arange(0, tokens, max(1, tokens // 8), device=CUDA)
+        expected = plain_layers.expert_outputs(x[looked_at], gate_up, down, chosen[looked_at])
+        yield f"experts, {tokens} tokens, tiles of {cut.rows}", relative(got[looked_at], expected)
+
+
+# ---- the whole pass ------------------------------------------------------------------------------------------
+
+
+def pass_errors(config: ModelConfig, tokens: int) -> dict[str, float]:
+    """Fused bf16 and plain bf16 on CUDA, each against fp32 on the CPU with the same weights."""
+    cpu = torch.device("cpu")
+    ids = torch.arange(tokens) * 3 % config.vocab_size
+    reference = DsaModel(RandomWeights(0, torch.float32, cpu), config)
+    expected = reference.logits(reference.forward(ids, StubPass(tokens, config, cpu)))
+    fused = DsaModel(RandomWeights(0, BF16, CUDA), config)
+    plain = DsaModel(RandomWeights(0, BF16, CUDA), config)
+    plain.decoder = PlainDecoder(RandomWeights(0, BF16, CUDA).at("model"), config)
+    assert fused.capturable
+    assert not plain.capturable
+    found = {}
+    for name, model in (("fused", fused), ("plain", plain)):
+        hidden = model.forward(ids.to(CUDA), StubPass(tokens, config, CUDA))
+        found[name] = relative(model.logits(hidden), expected)
+    return found
+
+
+def graph_is_exact(model: DsaModel, tokens: int) -> bool:
+    """Capture ``forward``; replays with other ids and positions give the bits of an eager call, every time."""
+    cache = StubPass(tokens, model.config, CUDA)
+    ids = torch.zeros(tokens, dtype=torch.int64, device=CUDA)
+    graph, out = capture(lambda: model.logits(model.forward(ids, cache)))
+    equal = True
+    for step in range(3):
+        ids.copy_(torch.arange(tokens, device=CUDA) * 7 % model.config.vocab_size + step)
+        cache.positions.add_(step)
+        eager = model.logits(model.forward(ids, cache)).clone()
+        for _ in range(2):
+            out.fill_(float("nan"))
+            graph.replay()
+            equal &= bool(torch.equal(out, eager))
+    return equal
+
+
+def capture(function: Callable[[], torch.Tensor]) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        function()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = function()
+    return graph, out
+
+
+# ---- time ----------------------------------------------------------------------------------------------------
+
+
+def microseconds(run: Callable[[], object], repeats: int) -> float:
+    """Median time on the device."""
+    times = []
+    for _ in range(repeats + 2):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(1e3 * start.elapsed_time(end))
+    return statistics.median(times[2:])
+
+
+def copy_bandwidth() -> float:
+    """GB/s of a large copy on the device, read and written."""
+    source = torch.empty(1 << 32, dtype=torch.uint8, device=CUDA).random_()
+    target = torch.empty_like(source)
+    return 2 * source.numel() / microseconds(lambda: target.copy_(source), 5) / 1e3
+
+
+def layer_times(config: ModelConfig, bandwidth: float, repeats: int) -> Iterator[dict[str, object]]:
+    """Time of a layer, fused in a graph and plain, and what share of the memory's bandwidth reading weights gets."""
+    fused = FusedDecoder(RandomWeights(0, BF16, CUDA), config)
+    plain = PlainDecoder(RandomWeights(0, BF16, CUDA), config)
+    for tokens in BATCHES:
+        x = random(tokens, config.hidden_size)
+        angles = torch.rand(tokens, config.qk_rope_head_dim // 2, device=CUDA)
+        cache = StubPass(tokens, config, CUDA)
+        graph, _ = capture(lambda x=x, a=angles, c=cache: fused(x, (a.cos(), a.sin()), c))  # type: ignore[misc]
+        after = microseconds(graph.replay, repeats) / config.num_hidden_layers
+        before = microseconds(lambda: plain(x, (angles.cos(), angles.sin()), cache), repeats)  # noqa: B023
+        read = weight_bytes(fused, x, tokens) / config.num_hidden_layers
+        yield {
+            "tokens": tokens,
+            "plain_us": round(before / config.num_hidden_layers, 1),
+            "fused_us": round(after, 1),
+            "weights_read_mb": round(read / 1e6, 1),
+            "share_of_bandwidth": round(read / after / 1e3 / bandwidth, 3),
+        }
+
+
+def weight_bytes(decoder: FusedDecoder, x: torch.Tensor, tokens: int) -> float:
+    """Bytes of the weights that a pass reads: of the experts, those that some token goes through."""
+    total = 0.0
+    for layer in decoder.layers:
+        attention = layer.attention
+        parts = [attention.down, attention.up, attention.key_up, attention.value_up, attention.out]
+        total += sum(2 * part.numel() for part in parts)
+        mlp = layer.mlp
+        total += 2 * (mlp.gate_up.numel() + mlp.down.numel()) * used_share(mlp, x, tokens)
+    return total
+
+
+def used_share(mlp: object, x: torch.Tensor, tokens: int) -> float:
+    if not isinstance(mlp, FusedMixtureOfExperts):
+        return 1.0
+    logits = torch.randn(tokens, mlp.routing.num_experts, device=CUDA)
+    chosen, _ = routing.route(logits, mlp.bias, mlp.routing)
+    return len(chosen.unique()) / len(mlp.down)
+
+
+# ---- the report ----------------------------------------------------------------------------------------------
+
+
+def check() -> list[dict[str, object]]:
+    """Everything that has a right answer."""
+    rows: list[dict[str, object]] = []
+    torch.manual_seed(0)
+    for name, config in (("DeepSeek-V3.2", deepseek_v32_config(1)), ("GLM-5", glm5_config(1))):
+        for tokens in (1, 37):
+            for operation, error in operation_errors(config, tokens):
+                rows.append({"check": operation, "shapes": name, "tokens": tokens, "relative_error": error})
+    rows += [
+        {"check": name, "relative_error": error} for name, error in expert_errors(deepseek_v32_config(1))
+    ]
+    for name, make in (("DeepSeek-V3.2", deepseek_v32_config), ("GLM-5", glm5_config)):
+        config = make(4, 32, first_dense=1).model_copy(
+            update={key: value for key, value in SMALL.items() if key != "num_hidden_layers"}
+        )
+        for tokens in (1, 33):
+            errors = pass_errors(config, tokens)
+            model = DsaModel(RandomWeights(0, BF16, CUDA), config)
+            rows.append(
+                {
+                    "check": "forward against fp32 on the CPU",
+                    "shapes": f"{name}, small",
+                    "tokens": tokens,
+                    "relative_error": errors["fused"],
+                    "relative_error_plain": errors["plain"],
+                    "graph_equals_eager": graph_is_exact(model, tokens),
+                }
+            )
+    return rows
+
+
+def measure(*, quick: bool) -> Iterator[dict[str, object]]:
+    """Time layers of both models, with dense MLPs and with experts."""
+    bandwidth = copy_bandwidth()
+    yield {"copy_gb_per_s": round(bandwidth)}
+    for name, make in (("DeepSeek-V3.2", deepseek_v32_config), ("GLM-5", glm5_config)):
+        for kind, first_dense in (("dense", LAYERS), (f"{NUM_EXPERTS} experts", 0)):
+            config = make(LAYERS, NUM_EXPERTS, first_dense=first_dense, vocab_size=512)
+            torch.cuda.empty_cache()
+            for row in layer_times(config, bandwidth, 3 if quick else 20):
+                yield {"shapes": name, "mlp": kind, **row}
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Check, measure, print and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--quick", action="store_true", help="fewer repeats")
+    args = parser.parse_args()
+    report: dict[str, object] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "gpu": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "python": platform.python_version(),
+        "checks": check(),
+        "times": list(measure(quick=args.quick)),
+    }
+    for row in [*report["checks"], *report["times"]]:  # type: ignore[misc]
+        print(json.dumps(row))
+    if args.out:
+        args.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
