@@ -56,12 +56,18 @@ class Locality:
             raise ValueError(f"skew: expected a whole number from 1, got {self.skew}")
 
     def positions(
-        self, requests: torch.Tensor, admitted: torch.Tensor, lengths: torch.Tensor, num_groups: int
+        self,
+        requests: torch.Tensor,
+        admitted: torch.Tensor,
+        lengths: torch.Tensor,
+        num_groups: int,
+        past: int = 0,
     ) -> torch.Tensor:
         """Return int32 ``[groups, batch, top_k]``: distinct positions below ``lengths``, ascending, then NONE.
 
         ``requests`` (any number that names one), ``admitted`` (length at admission) and ``lengths`` are int32
-        ``[batch]``. A request of at most ``top_k`` positions selects all; a length of 0 none.
+        ``[batch]``. A request of at most ``top_k`` positions selects all; a length of 0 none. ``past`` steps ago the
+        strata had drawn fewer times: what was selected then, were the window where it is now.
         """
         device, strata = lengths.device, self.top_k - self.window
         group = torch.arange(num_groups, dtype=torch.int32, device=device).view(-1, 1, 1)
@@ -70,7 +76,7 @@ class Locality:
         older = (admitted - self.window).clamp(min=0).view(1, -1, 1)
         first = _share(stratum, older, strata)
         size = (_share(stratum + 1, older, strata) - first).clamp(min=1)
-        epoch = self._epoch(name, (lengths - admitted).view(1, -1, 1))
+        epoch = self._epoch(name, (lengths - admitted - past).view(1, -1, 1))
         picked = first + self._draw(name, epoch, size)
         newest = torch.arange(self.window, dtype=torch.int32, device=device) - self.window
         tail = (lengths.view(1, -1, 1) + newest).expand(num_groups, -1, -1)

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from hisparse_engine.layout import KVLayout, PoolSizes
-from hisparse_engine.memory_plan import GIB, MemoryPlan, TokenBytes, device_tokens_in, host_tokens_in
+from hisparse_engine.memory_plan import GIB, TokenBytes
 from hisparse_engine.models.config import ModelConfig
 
 Mode = Literal["hierarchical", "resident"]
 MODES: tuple[Mode, ...] = ("resident", "hierarchical")
 MAX_CONCURRENCY = 512
+_SLOT_NUMBERS = 8  # bytes a token: the slots of its row and of its index key
 
 
 class Cell(NamedTuple):
@@ -41,8 +42,25 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Pools:
+    """What a mode does with the budget when all requests have one context."""
+
+    sizes: PoolSizes
+    requests: int
+    """How many run at the same time, each promised all that it may need."""
+
+
+@dataclass(frozen=True)
 class Scenario:
-    """A model's layout under a budget. ``new_tokens`` is what a request may generate on top of its context."""
+    """A model's layout under a budget. ``new_tokens`` is what a request may generate on top of its context.
+
+    Everything that a coordinator allocates on the device counts against the budget: rows, index keys, tables, and the
+    rows of a prompt that hierarchical mode keeps while it computes one. Bytes are of the engine's device tables:
+
+    - a token held: its index keys, 8 for its slots, and in hierarchical mode 4 a group for where it is hot;
+    - a slot of the device pool: its rows, and in hierarchical mode 8 a group for what lives there and when it was used;
+    - a request in hierarchical mode: 4 for each slot that its buffer may grow to.
+    """
 
     layout: KVLayout
     dtype: str
@@ -50,45 +68,43 @@ class Scenario:
     device_buffer_size: int
     new_tokens: int
 
-    def token(self, mode: Mode) -> TokenBytes:
-        """Bytes of one token in ``mode``."""
-        return TokenBytes.of(self.layout, self.dtype, resident=mode == "resident")
-
-    def sizes(self, mode: Mode, context: int) -> PoolSizes:
+    def pools(self, mode: Mode, context: int) -> Pools:
         """Return the pools for requests of ``context``, split as somebody would who knows that they are coming."""
-        if mode == "resident":
-            tokens = self.budget.device_bytes // self.token(mode).resident
-            return PoolSizes(tokens, 0, tokens, self.device_buffer_size)
-        held = self._held(context)
-        device = device_tokens_in(self.budget.device_bytes, self.token(mode), held_tokens=held)
-        return PoolSizes(device, held, held, self.device_buffer_size)
+        return self._resident(context) if mode == "resident" else self._hierarchical(context)
 
-    def plan(self, mode: Mode, context: int) -> MemoryPlan:
-        """Return the same pools as a plan, which can tell bytes and concurrency."""
-        return MemoryPlan(self.sizes(mode, context), self.token(mode), mode == "resident", MAX_CONCURRENCY)
+    def _resident(self, context: int) -> Pools:
+        whole, token = context + self.new_tokens, self.token
+        requests = min(
+            self.budget.device_bytes // (whole * (token.resident + _SLOT_NUMBERS)), MAX_CONCURRENCY
+        )
+        sizes = PoolSizes(requests * whole, 0, requests * whole, self.device_buffer_size)
+        return Pools(sizes, requests)
 
-    def concurrency(self, mode: Mode, context: int) -> int:
-        """Return how many requests of ``context`` run at the same time, each promised all that it may need."""
-        return self.plan(mode, context).concurrency(context + self.new_tokens)
+    def _hierarchical(self, context: int) -> Pools:
+        """Every request beyond what the host pool or the smallest hot buffers allow would be one too many."""
+        whole, token, groups = context + self.new_tokens, self.token, self.layout.num_groups
+        prompt_rows = 2 * whole * token.kv_rows // self.layout.num_layers
+        device = self.budget.device_bytes - prompt_rows
+        slot = token.kv_rows + 8 * groups
+        held = whole * (token.index_keys + 4 * groups + _SLOT_NUMBERS) + 4 * whole
+        hot = min(whole, self.device_buffer_size + 1) * slot
+        by_host = self.budget.host_bytes // (whole * token.kv_rows)
+        requests = max(0, min(by_host, device // (held + hot), MAX_CONCURRENCY))
+        slots = min((device - requests * held) // slot, requests * whole)
+        sizes = PoolSizes(slots, requests * whole, requests * whole, self.device_buffer_size)
+        return Pools(sizes, requests)
 
-    def _held(self, context: int) -> int:
-        """Return how many tokens the host pool is to hold: what its bytes allow, and hot buffers can be had for.
-
-        Every token held takes device bytes for its index keys; beyond a point more of them would leave their requests
-        no hot buffer.
-        """
-        token, whole = self.token("hierarchical"), context + self.new_tokens
-        hot = min(whole, self.device_buffer_size + 1) * token.device_slot
-        requests = self.budget.device_bytes // (whole * token.device_home + hot)
-        most = min(requests, MAX_CONCURRENCY) * whole
-        return min(host_tokens_in(self.budget.host_bytes, token), most)
+    @property
+    def token(self) -> TokenBytes:
+        """Bytes of one token's rows and index keys."""
+        return TokenBytes.of(self.layout, self.dtype, resident=True)
 
 
 def cells(scenario: Scenario, contexts: Sequence[int], wanted: Sequence[int]) -> Iterator[Cell]:
     """Yield what can run: every wanted concurrency that fits, and the most that fits, for every context and mode."""
     for context in contexts:
         for mode in MODES:
-            most = scenario.concurrency(mode, context)
+            most = scenario.pools(mode, context).requests
             for concurrency in sorted({*(c for c in wanted if c <= most), most} - {0}):
                 yield Cell(mode, context, concurrency)
 

@@ -34,6 +34,8 @@ def save_picture(report: dict[str, Any], path: Path) -> None:
             _draw(axis, name, traces)
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
+        for axis in axes[::columns]:
+            axis.set_ylabel("misses a step")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,8 +63,8 @@ def _draw(axis: Axes, name: str, traces: list[dict[str, Any]]) -> None:
             style = {"ls": ":", "lw": 3.0}
         axis.plot(list(points), means, marker="o", ms=3, color=colour, label=policy, **style)
     mean = sum(trace["changed"] for trace in traces) / len(traces)
-    axis.set_title(f"{name}\n{mean:.0f} selected positions change a step", fontsize=9)
-    axis.set(xlabel="buffer / top-k", ylabel="misses a step")
+    axis.set_title(f"{name}\n{mean:.0f} selections change a step", fontsize=9)
+    axis.set(xlabel="buffer / top-k")
     axis.set_ylim(0, 1.06 * axis.get_ylim()[1])
     axis.grid(color="#EEEEEE")
     axis.spines[["top", "right"]].set_visible(False)

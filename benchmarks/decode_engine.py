@@ -1,0 +1,196 @@
+"""An engine whose requests have their context without a prefill: what `decode.py` and `observability.py` measure.
+
+The engine is the real one, scheduler, graphs and all. Only two seams are used: a backend whose decoder skips prompts,
+and operations whose selection may be the locality model's. Rows and index keys are random bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from benchmarks.decode_locality import Locality
+from benchmarks.decode_measure import Counts
+from benchmarks.decode_pinned import HostMemory
+from benchmarks.decode_scenario import Mode, Pools
+from benchmarks.decode_selection import SelectedByLocality, live_through
+from hisparse_engine.config import EngineConfig, HiSparseConfig
+from hisparse_engine.decoding.backend import Backend, table_backend
+from hisparse_engine.decoding.decoder import OnLogits
+from hisparse_engine.decoding.output import StepOutput
+from hisparse_engine.decoding.table_decoder import TableDecoder
+from hisparse_engine.engine import Engine, Observer
+from hisparse_engine.models.dsa import DsaModel
+from hisparse_engine.ops.interface import Operations
+from hisparse_engine.ops.tables import LOOKUPS, MISSES
+from hisparse_engine.request import Request, SamplingParams
+from hisparse_engine.sampling import Logprobs
+from hisparse_engine.scheduler import Chunk
+from hisparse_engine.table_coordinator import TableHiSparseCoordinator
+from hisparse_engine.table_resident import TableResidentCoordinator
+
+SETTLING_STEPS = 24
+"""Steps in which a lone request's hot buffer can grow to its whole sequence."""
+HISTORY_STEPS = 512
+"""Steps of the past that hot buffers have seen when a measurement begins."""
+_FIRST_TOKEN = 7
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything about an engine but the model. ``locality`` None: the model's own indexer selects."""
+
+    mode: Mode
+    context: int
+    new_tokens: int
+    pools: Pools
+    locality: Locality | None = None
+
+
+class WithoutPrefill:
+    """A decoder for which a prompt's rows exist as soon as they have slots."""
+
+    def __init__(
+        self, inner: TableDecoder, coordinator: Any, model: DsaModel, clock: Callable[[], float]
+    ) -> None:
+        self._inner, self._coordinator, self._model, self._clock = inner, coordinator, model, clock
+        self.late = inner.late
+        self.on_logits: OnLogits | None = None
+
+    def prefill(self, chunk: Chunk) -> StepOutput | None:
+        """Give the rows slots, seat the prompt's tail, and make up a first token."""
+        request, seat = chunk.request, chunk.request.held_seat
+        self._coordinator.begin_chunk(seat, chunk.num_tokens)
+        if not chunk.last:
+            return None
+        if isinstance(self._coordinator, TableHiSparseCoordinator):
+            self._coordinator.seat_prompt(seat, None)
+        token = torch.full((1,), _FIRST_TOKEN, dtype=torch.int64, device=self._model.device)
+        self._inner._remember([seat], token)  # type: ignore[list-item]
+        logits = torch.empty((1, 1), device=self._model.device)
+        return StepOutput(
+            [request], token, Logprobs(logits, [request], token), started=self._clock(), is_decode=False
+        )
+
+    def decode(self, requests: Sequence[Request]) -> StepOutput:
+        """Do a real step."""
+        return self._inner.decode(requests)
+
+
+class BenchEngine:
+    """Requests are added in groups and never end; ``step`` is the engine's own."""
+
+    def __init__(
+        self,
+        model: DsaModel,
+        setting: Setting,
+        ops: Operations,
+        host: HostMemory | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        """Allocate pools and tables, and capture every batch size where there is a CUDA device."""
+        whole, self._setting = setting.context + setting.new_tokens, setting
+        self._model = model
+        model.config = model.config.model_copy(update={"max_position_embeddings": whole})
+        groups = model.config.num_full_indexer_layers
+        self._locality = (
+            SelectedByLocality(ops, setting.locality, groups, setting.context) if setting.locality else None
+        )
+        self._ops: Any = self._locality or ops
+        with host.lent() if host is not None else nullcontext():
+            self.engine = Engine(model, self._config(), observers=observers, backend=self._backend)
+        self.coordinator: Any = self.engine.coordinator
+        self._fill()
+
+    def _config(self) -> EngineConfig:
+        setting, sizes = self._setting, self._setting.pools.sizes
+        tiers = HiSparseConfig.parse(
+            device_buffer_size=sizes.device_buffer_size,
+            device_tokens=sizes.device_tokens,
+            host_tokens=sizes.host_tokens or None,
+            index_tokens=sizes.index_tokens,
+        )
+        device = self._model.device.type
+        return EngineConfig.parse(
+            mode=setting.mode,
+            device=device,
+            dtype="bfloat16" if device == "cuda" else "float32",
+            max_running_requests=setting.pools.requests,
+            prefill_chunk_size=setting.pools.requests * setting.context,
+            prefix_reuse=False,
+            audit_every=0,
+            hisparse=tiers,
+        )
+
+    def _backend(self, model: DsaModel, config: Any, layout: Any, sizes: Any, clock: Any) -> Backend:
+        made = table_backend(model, config, layout, sizes, clock, self._ops)
+        assert isinstance(made.decoder, TableDecoder)
+        return Backend(made.coordinator, WithoutPrefill(made.decoder, made.coordinator, model, clock))
+
+    def _fill(self) -> None:
+        """Random rows and index keys: zeros would tie, and what is never written is never touched."""
+        for pool in (self.coordinator.index_keys.pool, self.coordinator.device_pool):
+            for of_layer in pool.rows:
+                of_layer.normal_()
+
+    # ---- what is measured ------------------------------------------------------------------------------------
+
+    def admit(self, concurrency: int) -> None:
+        """Add requests until ``concurrency`` run, and bring their hot buffers to where long use would have."""
+        prompt = (1,) * self._setting.context
+        params = SamplingParams(max_new_tokens=self._setting.new_tokens, ignore_eos=True)
+        missing = concurrency - len(self.engine.scheduler.admitted)
+        for _ in range(missing):
+            self.engine.add_request(prompt, params)
+        self.engine.step()
+        if len(self.engine.scheduler.admitted) != concurrency:
+            raise RuntimeError(
+                f"{concurrency} requests were to run, {len(self.engine.scheduler.admitted)} do"
+            )
+        for _ in range(SETTLING_STEPS):
+            self.engine.step()
+        self.synchronize()
+        if self._locality is not None and self._setting.mode == "hierarchical":
+            seats = [request.held_seat for request in self.engine.scheduler.admitted]
+            live_through(self.coordinator, self._locality, seats, HISTORY_STEPS)
+
+    def step(self) -> int:
+        """Do one step; return how many tokens arrived."""
+        before = self.engine.totals.generation_tokens
+        self.engine.step()
+        return self.engine.totals.generation_tokens - before
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        if self._model.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def counts(self) -> Counts:
+        """Return what the device has counted."""
+        if self._setting.mode == "resident":
+            return Counts()
+        counts = self.coordinator.hot.tables.counts.tolist()
+        return Counts(counts[LOOKUPS], counts[MISSES], counts[MISSES] * self.coordinator.host_pool.row_bytes)
+
+    @property
+    def device_bytes(self) -> int:
+        """Bytes that the coordinator holds on the device: rows, index keys, tables, scratch for a prompt."""
+        return allocated_bytes(self.coordinator)
+
+    @property
+    def hot_slots(self) -> int:
+        """The device slots of the largest hot buffer; in resident mode of the longest sequence."""
+        return max(request.held_seat.device.size for request in self.engine.scheduler.admitted)
+
+
+def allocated_bytes(coordinator: TableHiSparseCoordinator | TableResidentCoordinator) -> int:
+    """Return the device bytes of a coordinator's tensors, workspace of a few kilobytes aside."""
+    tables = [*vars(coordinator.requests.tokens).values()]
+    if isinstance(coordinator, TableHiSparseCoordinator):
+        tables += [*vars(coordinator.hot.tables).values(), coordinator.scratch]
+    tensors = [coordinator.device_pool.rows, coordinator.index_keys.pool.rows, *tables]
+    return sum(tensor.nbytes for tensor in tensors)

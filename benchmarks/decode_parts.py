@@ -1,0 +1,77 @@
+"""Where a step's time goes: device kernels by part, and the time in which the device had nothing to do.
+
+From a profile of whole steps (CUDA graphs included): every kernel and copy has a name, a start and a duration. Parts
+that overlap on several streams are counted where they are, so that their sum may exceed the step.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+
+PARTS: tuple[tuple[str, str], ...] = (
+    ("plan and copy", r"plan_swap|swap_in|copy_rows|copy_kernel|locate"),
+    ("backup", r"backup|Memcpy DtoH"),
+    ("select", r"select|index_score|score|radix|top_?k|store_index"),
+    ("attend", r"attend|attention|mla|split_k|combine"),
+    ("experts", r"moe|expert|grouped|router|sigmoid"),
+    ("sampling", r"argmax|sample|softmax|multinomial"),
+    ("projections", r"gemm|gemv|nvjet|cutlass|cublas|splitKreduce|xmma|matmul|linear"),
+)
+"""Part → what its kernels' names contain; the first that matches."""
+OTHER, IDLE = "other kernels", "device idle"
+ORDER = ("projections", "experts", "select", "plan and copy", "attend", "backup", "sampling", OTHER, IDLE)
+
+
+class Kernel(NamedTuple):
+    """One kernel or copy on the device; microseconds."""
+
+    name: str
+    start: float
+    duration: float
+
+
+def part_of(name: str) -> str:
+    """Return the part of a step that a kernel belongs to."""
+    return next((part for part, pattern in PARTS if re.search(pattern, name, re.IGNORECASE)), OTHER)
+
+
+def split(kernels: Iterable[Kernel], steps: int) -> dict[str, float]:
+    """Return milliseconds a step of every part, and those in which no kernel ran between the first and the last."""
+    ordered = sorted(kernels, key=lambda kernel: kernel.start)
+    parts = dict.fromkeys(ORDER, 0.0)
+    busy, end = 0.0, ordered[0].start if ordered else 0.0
+    for kernel in ordered:
+        parts[part_of(kernel.name)] += kernel.duration
+        stop = kernel.start + kernel.duration
+        busy += max(0.0, stop - max(end, kernel.start))
+        end = max(end, stop)
+    if ordered:
+        parts[IDLE] = end - ordered[0].start - busy
+    return {part: round(total / steps / 1000, 4) for part, total in parts.items()}
+
+
+def unnamed(kernels: Iterable[Kernel], most: int = 12) -> dict[str, float]:
+    """Return the longest of the kernels that belong to no part, name → microseconds in all: what PARTS should learn."""
+    totals: dict[str, float] = {}
+    for kernel in kernels:
+        if part_of(kernel.name) == OTHER:
+            totals[kernel.name[:120]] = totals.get(kernel.name[:120], 0.0) + kernel.duration
+    return dict(sorted(totals.items(), key=lambda item: -item[1])[:most])
+
+
+def profile(step: Callable[[], object], steps: int) -> list[Kernel]:
+    """Run ``steps`` steps under PyTorch's profiler; return what ran on the device. Needs CUDA."""
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as recording:
+        for _ in range(steps):
+            step()
+        torch.cuda.synchronize()
+    return [
+        Kernel(event.name, event.time_range.start, event.time_range.elapsed_us())
+        for event in recording.events() or ()
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    ]

@@ -1,0 +1,191 @@
+"""Pictures of `decode.py`'s results: throughput over concurrency, latency against throughput, and a step's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.decode_parts import IDLE, ORDER
+from benchmarks.decode_results import best
+
+Row = dict[str, Any]
+COLOURS = {"hierarchical": "#E69F00", "resident": "#0072B2"}
+_PARTS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#F0E442", "#D55E00", "#999999", "#EEEEEE")
+_INK, _FAINT, _GRID = "#333333", "#7F7F7F", "#EEEEEE"
+_STYLE: Any = {"font.family": "sans-serif", "font.size": 9, "axes.edgecolor": _FAINT, "axes.labelcolor": _INK}
+_DPI = 110
+
+
+def save_pictures(rows: list[Row], folder: Path) -> list[Path]:
+    """Write a set of pictures for each model; return their paths."""
+    good = [row for row in rows if "error" not in row]
+    paths = []
+    for model in sorted({row["model"] for row in good}):
+        of_model = [row for row in good if row["model"] == model]
+        curves = [row for row in of_model if row["selection"] == _usual_selection(of_model)]
+        for kind, draw in _KINDS.items():
+            path = folder / f"perf-decode-{model}-{kind}.png"
+            if draw(curves if kind != "misses" else of_model, path):
+                paths.append(path)
+    return paths
+
+
+def _usual_selection(rows: list[Row]) -> str:
+    names = [row["selection"] for row in rows]
+    return max(sorted(set(names)), key=names.count)
+
+
+def _throughput(rows: list[Row], path: Path) -> bool:
+    def draw(axis: Axes, of_context: list[Row]) -> None:
+        for mode, colour in COLOURS.items():
+            points = _points(of_context, mode, "concurrency", "tokens_per_second")
+            if not points:
+                continue
+            axis.plot(*zip(*points, strict=True), marker="o", ms=3.5, color=colour, label=mode)
+            last = points[-1]
+            if mode == "resident":
+                axis.plot([last[0], _most(of_context)], [last[1]] * 2, ls=(0, (2, 2)), lw=1.2, color=colour)
+                axis.annotate(
+                    f"resident is full at {last[0]}",
+                    last,
+                    (4, -12),
+                    textcoords="offset points",
+                    fontsize=8,
+                    color=colour,
+                )
+        ratio = _ratio(of_context)
+        if ratio:
+            axis.text(
+                0.98, 0.04, f"{ratio:.1f} × resident's best", transform=axis.transAxes, ha="right", color=_INK
+            )
+        axis.set(xscale="log", yscale="log", xlabel="requests at a time")
+        axis.set_xticks(_powers(_most(of_context)), [str(n) for n in _powers(_most(of_context))])
+        axis.minorticks_off()
+
+    return _panels(rows, path, draw, "tokens / s")
+
+
+def _latency(rows: list[Row], path: Path) -> bool:
+    def draw(axis: Axes, of_context: list[Row]) -> None:
+        for mode, colour in COLOURS.items():
+            for key, style in (("itl_p50_ms", "-"), ("itl_p99_ms", ":")):
+                points = _points(of_context, mode, "tokens_per_second", key)
+                if points:
+                    label = f"{mode}, {key[4:7]}"
+                    axis.plot(*zip(*points, strict=True), style, marker="o", ms=3, color=colour, label=label)
+        axis.set(xscale="log", xlabel="tokens / s")
+        axis.set_ylim(bottom=0)
+
+    return _panels(rows, path, draw, "between two tokens, ms")
+
+
+def _misses(rows: list[Row], path: Path) -> bool:
+    """Throughput at the most requests, for every miss rate that was measured."""
+    full = [
+        row
+        for row in rows
+        if row["most"] and row["mode"] == "hierarchical" and row["selection"] != "own indexer"
+    ]
+    if len({row["selection"] for row in full}) < 3:
+        return False
+
+    def draw(axis: Axes, of_context: list[Row]) -> None:
+        points = sorted((float(row["selection"].split()[0]), row["tokens_per_second"]) for row in of_context)
+        axis.plot(*zip(*points, strict=True), marker="o", ms=3.5, color=COLOURS["hierarchical"])
+        requests = max(row["concurrency"] for row in of_context)
+        axis.set(
+            xlabel=f"misses a step, request and group; {requests} requests",
+            ylim=(0, 1.1 * max(p[1] for p in points)),
+        )
+
+    return _panels(full, path, draw, "tokens / s")
+
+
+def _parts(rows: list[Row], path: Path) -> bool:
+    """One bar for each profiled cell, at its measured height: what the kernels leave of it is the device's idle time."""
+    profiled = [row for row in rows if "parts_ms" in row]
+    if not profiled:
+        return False
+    profiled.sort(key=lambda row: (row["context"], row["concurrency"], row["mode"] != "resident"))
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(11, 1.2 + 0.42 * len(profiled)), layout="constrained")
+        axis = figure.subplots()
+        left = np.zeros(len(profiled))
+        for part, colour in zip(ORDER, _PARTS, strict=True):
+            widths = np.array([row["parts_ms"][part] for row in profiled])
+            edge = _FAINT if part == IDLE else "white"
+            axis.barh(
+                range(len(profiled)), widths, left=left, color=colour, edgecolor=edge, lw=0.5, label=part
+            )
+            left += widths
+        names = [f"{_kilo(row['context'])}, {row['concurrency']} requests, {row['mode']}" for row in profiled]
+        axis.set_yticks(range(len(profiled)), names)
+        axis.invert_yaxis()
+        axis.set_xlabel("ms of device time a step; what overlaps is counted in both parts")
+        _finish(axis)
+        figure.legend(loc="outside lower center", ncols=len(ORDER), frameon=False, fontsize=8)
+        figure.savefig(path, dpi=_DPI)
+    return True
+
+
+_KINDS: dict[str, Callable[[list[Row], Path], bool]] = {
+    "throughput": _throughput,
+    "latency": _latency,
+    "misses": _misses,
+    "parts": _parts,
+}
+
+
+def _panels(rows: list[Row], path: Path, draw: Callable[[Axes, list[Row]], None], ylabel: str) -> bool:
+    contexts = sorted({row["context"] for row in rows})
+    if not contexts:
+        return False
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.8 * len(contexts) + 0.6, 3.6), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(1, len(contexts)))
+        for axis, context in zip(axes, contexts, strict=True):
+            draw(axis, [row for row in rows if row["context"] == context])
+            axis.set_title(f"{_kilo(context)} tokens of context", fontsize=10)
+            _finish(axis)
+        axes[0].set_ylabel(ylabel)
+        handles, labels = axes[0].get_legend_handles_labels()
+        if handles:
+            figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=_DPI)
+    return True
+
+
+def _points(rows: list[Row], mode: str, x: str, y: str) -> list[tuple[float, float]]:
+    found = sorted((row for row in rows if row["mode"] == mode), key=lambda row: row["concurrency"])
+    return [(row[x], row[y]) for row in found]
+
+
+def _ratio(rows: list[Row]) -> float | None:
+    """Return the highest throughput of hierarchical mode over resident mode's."""
+    pair = [best(rows, mode=mode) for mode in COLOURS]
+    return pair[0]["tokens_per_second"] / pair[1]["tokens_per_second"] if pair[0] and pair[1] else None
+
+
+def _most(rows: list[Row]) -> int:
+    return max(row["concurrency"] for row in rows)
+
+
+def _powers(most: int) -> list[int]:
+    return [1 << power for power in range(0, most.bit_length(), 2)]
+
+
+def _kilo(context: int) -> str:
+    return f"{context // 1024}k"
+
+
+def _finish(axis: Axes) -> None:
+    axis.grid(color=_GRID)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
