@@ -6,7 +6,9 @@ arXiv:2603.12201 (cross-layer sharing of the selection). Architectures differ on
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
@@ -18,6 +20,8 @@ from hisparse_engine.models.interface import AttentionPass
 from hisparse_engine.models.layers import DenseMlp, FeedForward, MixtureOfExperts, rms_norm
 from hisparse_engine.models.rope import Angles, RotaryEmbedding, rotate
 from hisparse_engine.models.weights import WeightReader, WeightSource
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -175,11 +179,16 @@ class PlainDecoder:
 
 def make_decoder(weights: WeightSource, config: ModelConfig, progress: Progress | None) -> Decoder:
     """Choose by where the weights are going to be, once."""
-    if weights.device.type == "cuda" and weights.dtype == torch.bfloat16:
-        from hisparse_engine.models.cuda_dsa import FusedDecoder  # imports Triton
+    if weights.device.type != "cuda" or weights.dtype != torch.bfloat16:
+        return PlainDecoder(weights, config, progress)
+    if find_spec("triton") is None:
+        _log.warning(
+            "Triton is not installed: the model runs unfused and without CUDA graphs; install triton"
+        )
+        return PlainDecoder(weights, config, progress)
+    from hisparse_engine.models.cuda_dsa import FusedDecoder
 
-        return FusedDecoder(weights, config, progress)
-    return PlainDecoder(weights, config, progress)
+    return FusedDecoder(weights, config, progress)
 
 
 class DsaModel:
