@@ -29,6 +29,7 @@ _COMMANDS = {
         "hisparse_engine.commands.generate",
         "Decode prompts with a checkpoint and print the result.",
     ),
+    "plan": ("hisparse_engine.commands.plan", "Work out what a machine's memory holds of a model."),
     "serve": ("hisparse_engine.commands.serve", "Serve a checkpoint over OpenAI's HTTP API."),
     "sidecar": ("hisparse_engine.commands.sidecar", "Turn another engine's log into the same metrics."),
     "top": ("hisparse_engine.commands.top", "Show where every rank's tokens are, live in a terminal."),

@@ -1,9 +1,10 @@
-"""What the KV cache takes: bytes by tier, capacities out of byte budgets, and how many requests fit at a context.
+"""What memory is taken for: bytes by tier, capacities out of byte budgets, and how many requests fit at a context.
 
 Pure arithmetic on shapes: no tensor, no torch, no checkpoint. Bytes are bytes and capacities are tokens (one token is
 one slot in every layer) unless a name says otherwise; a test holds the figures to what the engine allocates.
 
-With L layers, G index groups, rows of ``row_dim`` and index keys of ``index_dim`` elements of ``itemsize`` bytes:
+With L layers, G index groups, rows of ``row_dim`` and index keys of ``index_dim`` elements of ``itemsize`` bytes, the
+cache takes:
 
 =====================  ==================================  =======================================================
 what                   bytes a token                       how many tokens
@@ -11,13 +12,14 @@ what                   bytes a token                       how many tokens
 KV rows, host pool     L × row_dim × itemsize              host_tokens (pinned main memory; none in resident mode)
 KV rows, hot buffers   L × row_dim × itemsize              device_tokens (resident mode: every row is here)
 index keys             G × index_dim × itemsize            index_tokens
-residency, by slot     G × 12 (position 4, last use 8)     device_tokens (none in resident mode)
-residency, by token    G × 4 (device slot)                 index_tokens (none in resident mode)
+residency, by slot     G × 8 (position 4, last use 4)      device_tokens (none in resident mode)
+residency, by token    G × 4 (device slot) + 8 (slots of   up to 2 × index_tokens: a request has a stretch as long as
+                       home and index key)                 it may get, also where it shares rows with others
 =====================  ==================================  =======================================================
 
-All but the host pool counts against the device's budget. The residency maps do so although the reference on the CPU
-keeps them in main memory: where the budget is scarce they are on the device. By token they are made for each request
-as it is admitted, so requests that share a prefix take somewhat more than is planned here, each having its own map.
+That is what a GPU holds. The reference, which keeps residency in NumPy, takes G × 12 by slot (last use is 8) and G × 4
+by token and no more, for each request as it is admitted: planned for index_tokens of them. All but the host pool counts
+against the device's budget. Weights and what a step works with come beside the cache (``plan.assemble``).
 """
 
 from __future__ import annotations
@@ -33,10 +35,10 @@ ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 """Bytes of one element of a dtype that ``engine.dtype`` may name."""
 HOST_TO_DEVICE_RATIO = 8
 """Host pool size as a multiple of the device pool's, when neither tokens nor bytes say more (SGLang's default)."""
+STRETCHES_PER_TOKEN = 2
+"""Entries of the device's by-token tables for each token that the index keys have room for."""
 
-_POSITION_BYTES = 4
-_LAST_USE_BYTES = 8
-_SLOT_BYTES = 4
+_INT32, _INT64 = 4, 8
 
 
 class TokenBytes(NamedTuple):
@@ -46,16 +48,22 @@ class TokenBytes(NamedTuple):
     index_keys: int
     residency_slot: int
     residency_token: int
+    stretches: int = 1
+    """How many ``residency_token`` there may be for one token."""
 
     @classmethod
-    def of(cls, layout: KVLayout, dtype: str, *, resident: bool) -> TokenBytes:
-        """Return the bytes for a model's ``layout``; in resident mode nothing has to be looked up."""
+    def of(cls, layout: KVLayout, dtype: str, *, resident: bool, tables: bool = False) -> TokenBytes:
+        """Return the bytes for a model's ``layout``; in resident mode no row has to be looked for.
+
+        ``tables``: residency is kept in device tables (``memory.device_tables``), as on a GPU.
+        """
         itemsize, mapped = ITEM_BYTES[dtype], 0 if resident else layout.num_groups
         return cls(
             kv_rows=layout.num_layers * layout.row_dim * itemsize,
             index_keys=layout.num_groups * layout.index_dim * itemsize,
-            residency_slot=mapped * (_POSITION_BYTES + _LAST_USE_BYTES),
-            residency_token=mapped * _SLOT_BYTES,
+            residency_slot=mapped * (_INT32 + (_INT32 if tables else _INT64)),
+            residency_token=mapped * _INT32 + (2 * _INT32 if tables else 0),
+            stretches=STRETCHES_PER_TOKEN if tables else 1,
         )
 
     @property
@@ -65,8 +73,8 @@ class TokenBytes(NamedTuple):
 
     @property
     def device_home(self) -> int:
-        """Bytes on the device of one more token that has its home elsewhere."""
-        return self.index_keys + self.residency_token
+        """Bytes on the device, at most, of one more token that has its home elsewhere."""
+        return self.index_keys + self.stretches * self.residency_token
 
     @property
     def resident(self) -> int:
@@ -93,17 +101,32 @@ def device_tokens_in(
 
 
 class Part(NamedTuple):
-    """One thing that memory is taken for. ``tier`` is ``device`` or ``host``; ``num_bytes = tokens × token_bytes``."""
+    """One thing that memory is taken for. ``tier`` is ``device`` or ``host``; ``tokens`` is None for what has none.
+
+    ``group`` is ``weights``, ``cache``, ``step`` (what a step works with) or ``reserve``.
+    """
 
     name: str
     tier: str
-    tokens: int
-    token_bytes: int
+    num_bytes: int
+    tokens: int | None = None
+    group: str = "cache"
 
     @property
-    def num_bytes(self) -> int:
-        """Bytes in all."""
-        return self.tokens * self.token_bytes
+    def token_bytes(self) -> int | None:
+        """Bytes a token."""
+        return self.num_bytes // self.tokens if self.tokens else None
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        by_token = {"tokens": self.tokens, "token_bytes": self.token_bytes}
+        return {
+            "name": self.name,
+            "tier": self.tier,
+            "group": self.group,
+            **by_token,
+            "bytes": self.num_bytes,
+        }
 
 
 class Need(NamedTuple):
@@ -128,22 +151,45 @@ class MemoryPlan:
     token: TokenBytes
     resident: bool
     max_running_requests: int
+    table_tokens: int | None = None
+    """Entries of the by-token tables; None: one for each token that has an index key."""
+    beside: tuple[Part, ...] = ()
+    """What the device's memory is taken for besides the cache, weights first."""
 
     def parts(self) -> Iterator[Part]:
-        """Yield everything that memory is taken for."""
+        """Yield what the cache takes."""
         sizes, token = self.sizes, self.token
-        rows = "KV rows" if self.resident else "hot buffers"
-        yield Part(rows, "device", sizes.device_tokens, token.kv_rows)
-        yield Part("index keys", "device", sizes.index_tokens, token.index_keys)
+        entries = sizes.index_tokens if self.table_tokens is None else self.table_tokens
+        yield self._part("KV rows" if self.resident else "hot buffers", sizes.device_tokens, token.kv_rows)
+        yield self._part("index keys", sizes.index_tokens, token.index_keys)
+        if token.residency_slot:
+            yield self._part("residency by slot", sizes.device_tokens, token.residency_slot)
+        if token.residency_token:
+            name = "slots by token" if self.resident else "residency by token"
+            yield self._part(name, entries, token.residency_token)
         if not self.resident:
-            yield Part("residency by slot", "device", sizes.device_tokens, token.residency_slot)
-            yield Part("residency by token", "device", sizes.index_tokens, token.residency_token)
-            yield Part("host pool", "host", sizes.host_tokens, token.kv_rows)
+            yield self._part("host pool", sizes.host_tokens, token.kv_rows)._replace(tier="host")
+
+    def _part(self, name: str, tokens: int, token_bytes: int) -> Part:
+        return Part(name, "device", tokens * token_bytes, tokens)
+
+    def all_parts(self) -> Iterator[Part]:
+        """Yield everything that memory is taken for: weights, cache, what a step works with, reserve; then the host's."""
+        cache = list(self.parts())
+        yield from (part for part in self.beside if part.group == "weights")
+        yield from (part for part in cache if part.tier == "device")
+        yield from (part for part in self.beside if part.group != "weights")
+        yield from (part for part in cache if part.tier == "host")
 
     @property
     def device_bytes(self) -> int:
-        """Bytes that count against the device's budget."""
+        """Bytes of the cache that count against the device's budget for it."""
         return sum(part.num_bytes for part in self.parts() if part.tier == "device")
+
+    @property
+    def all_device_bytes(self) -> int:
+        """Bytes of the device's memory in all."""
+        return self.device_bytes + sum(part.num_bytes for part in self.beside)
 
     @property
     def host_bytes(self) -> int:
@@ -170,5 +216,5 @@ class MemoryPlan:
         return next(self.needs(context)).requests
 
     def resident_concurrency(self, context: int) -> int:
-        """Return how many would run if the same device bytes held every row, and nothing else bounded them."""
+        """Return how many would run if the cache's device bytes held every row, and nothing else bounded them."""
         return self.device_bytes // (self.token.resident * context)

@@ -8,9 +8,10 @@ mistake is reported at once.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -90,11 +91,21 @@ class GivenSettings:
         return resolve(self.values, self.problems, model_required=model_required, model=model)
 
 
-def setting_options(*sections: str) -> Callable[[Command], Command]:
-    """Add ``--config`` and the settings of ``sections``; the command gets all that was given as ``given``."""
+def setting_options(
+    *sections: str, leave_out: Collection[str] = (), defaults: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[Command], Command]:
+    """Add ``--config`` and the settings of ``sections``; the command gets all that was given as ``given``.
+
+    Settings named in ``leave_out`` get no flag; a file may have them all the same. ``defaults`` are words for what this
+    command makes of a setting that nobody gave.
+    """
 
     def decorate(command: Command) -> Command:
-        chosen = [spec for spec in SETTINGS if spec.path[0] in sections]
+        chosen = [
+            replace(spec, default=defaults.get(spec.name, spec.default))
+            for spec in SETTINGS
+            if spec.path[0] in sections and spec.name not in leave_out
+        ]
 
         @functools.wraps(command)
         def with_given(**arguments: Any) -> Any:

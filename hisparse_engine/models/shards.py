@@ -18,8 +18,6 @@ from hisparse_engine.errors import CheckpointError
 from hisparse_engine.models.hf_config import read_json_object
 from hisparse_engine.models.safetensors_headers import INDEX_FILE, SINGLE_FILE
 
-
-
 _LFS_POINTER = b"version https://git-lfs"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hisparse_engine.errors import ConfigError
-from hisparse_engine.memory_plan import GIB, MemoryPlan, Need, Part
+from hisparse_engine.memory_plan import GIB, MemoryPlan, Need
 from hisparse_engine.models.config import ModelConfig
 from hisparse_engine.settings.given import SettingPath, dotted, flag_of
 from hisparse_engine.settings.resolve import Resolved
@@ -51,7 +51,6 @@ class Report:
     settings: tuple[Row, ...]
     notes: tuple[str, ...]
     model: dict[str, Any] | None
-    parts: tuple[Part, ...]
     concurrency: tuple[Concurrency, ...]
     plan: MemoryPlan | None
 
@@ -59,9 +58,15 @@ class Report:
         """Return the JSON form; sizes in bytes and tokens."""
         memory = None
         if self.plan is not None:
-            parts = [{**part._asdict(), "bytes": part.num_bytes} for part in self.parts]
-            sizes = {"device_bytes": self.plan.device_bytes, "host_bytes": self.plan.host_bytes}
-            memory = {**asdict(self.plan.sizes), **sizes, "parts": parts}
+            plan = self.plan
+            memory = {
+                **asdict(plan.sizes),
+                "device_bytes": plan.device_bytes,
+                "all_device_bytes": plan.all_device_bytes,
+                "host_bytes": plan.host_bytes,
+                "parts": [part.as_dict() for part in plan.parts()],
+                "beside": [part.as_dict() for part in plan.beside],
+            }
         return {
             "valid": True,
             "settings": {row.setting: {"value": row.value, "origin": row.origin} for row in self.settings},
@@ -98,7 +103,6 @@ def make_report(resolved: Resolved, contexts: Sequence[int]) -> Report:
         settings=tuple(_rows(resolved)),
         notes=tuple(_notes(resolved)),
         model={name: getattr(model, name) for name in shapes} if model is not None else None,
-        parts=tuple(plan.parts()) if plan is not None else (),
         concurrency=tuple(_concurrency(resolved, plan, c) for c in contexts) if plan is not None else (),
         plan=plan,
     )
@@ -159,10 +163,11 @@ def _notes(resolved: Resolved) -> Iterator[str]:
         yield "whether there is a CUDA device is looked at when the engine starts, not here"
     if plan is not None:
         on_cpu = settings.engine.device == "cpu"
-        needed, there = plan.host_bytes + on_cpu * plan.device_bytes, main_memory_bytes()
+        needed, there = plan.host_bytes + on_cpu * plan.all_device_bytes, main_memory_bytes()
         if needed > there:
+            what = "weights and pools take" if on_cpu else "the host pool takes"
             yield (
-                f"the pools take {needed / GIB:.2f} GiB of main memory, and this machine has {there / GIB:.2f} GiB"
+                f"{what} {needed / GIB:.2f} GiB of main memory, and this machine has {there / GIB:.2f} GiB"
             )
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from hisparse_engine.config import HiSparseConfig
 from hisparse_engine.errors import CheckpointError, ConfigError
-from hisparse_engine.layout import KVLayout
-from hisparse_engine.memory_plan import MemoryPlan, TokenBytes
+from hisparse_engine.memory_plan import MemoryPlan
 from hisparse_engine.models.config import ModelConfig
 from hisparse_engine.models.hf_config import read_config
+from hisparse_engine.plan.assemble import blueprint_of
 from hisparse_engine.settings.budgets import contradictions, fill
 from hisparse_engine.settings.given import Given, Problem, SettingPath, SettingsError
 from hisparse_engine.settings.models import Settings
@@ -100,9 +100,8 @@ def _capacities(
     if model is None:
         problems += _too_small_for_a_buffer(plain, None, resident)
         return plain, None
-    layout = KVLayout.from_indexer_types(model.kv_row_dim, model.index_head_dim, model.indexer_types)
-    token = TokenBytes.of(layout, engine.dtype, resident=resident)
-    filled = fill(tiers, token, resident=resident, least_buffer=model.index_topk)
+    blueprint = blueprint_of(model, engine)
+    filled = fill(tiers, blueprint.token(resident=resident), resident=resident, least_buffer=model.index_topk)
     if isinstance(filled, Problem):
         problems.append(filled)
         filled = plain
@@ -115,7 +114,7 @@ def _capacities(
         problems.append(Problem(("hisparse", name), text))
         return filled, None
     problems += _too_small_for_a_buffer(filled, sizes.device_buffer_size, resident)
-    return filled, MemoryPlan(sizes, token, resident, engine.max_running_requests)
+    return filled, blueprint.plan(sizes, engine.max_running_requests, resident=resident)
 
 
 def _too_small_for_a_buffer(tiers: HiSparseConfig, buffer: int | None, resident: bool) -> Iterator[Problem]:

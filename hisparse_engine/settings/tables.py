@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from hisparse_engine.memory_plan import GIB, Part
+from hisparse_engine.plan.text import memory_table, plain_console, table
 from hisparse_engine.settings.report import Concurrency, Report
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print the tables; off a terminal as wide as they are, so that no value is cut."""
-    console = console or Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(file=console.file, highlight=False, width=200)
+    console = plain_console(console)
     rows = [(row.setting, _shown(row.value), row.origin) for row in report.settings]
-    console.print(_table("Settings", ("setting", "value", "from"), rows))
+    console.print(table("Settings", ("setting", "value", "from"), rows))
     if report.model is not None and report.plan is not None:
         console.print(_model_line(report.model), soft_wrap=True)
-        console.print(_pools(report))
+        console.print(memory_table(report.plan))
         console.print(_concurrency_table(report.concurrency, resident=report.plan.resident))
     for note in report.notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
@@ -35,26 +32,6 @@ def _model_line(model: dict[str, object]) -> str:
     )
 
 
-def _pools(report: Report) -> Table:
-    assert report.plan is not None
-    rows = [_part(part) for part in report.parts if part.tier == "device"]
-    rows.append(("device memory", "", "", f"{report.plan.device_bytes:,}", _gib(report.plan.device_bytes)))
-    rows += [_part(part) for part in report.parts if part.tier == "host"]
-    header = ("memory", "tokens", "bytes a token", "bytes", "GiB")
-    return _table("Pools", header, rows, numbers=(1, 2, 3, 4))
-
-
-def _part(part: Part) -> tuple[str, ...]:
-    indent = "  " if part.tier == "device" else ""
-    return (
-        indent + part.name,
-        f"{part.tokens:,}",
-        f"{part.token_bytes:,}",
-        f"{part.num_bytes:,}",
-        _gib(part.num_bytes),
-    )
-
-
 def _concurrency_table(rows: Sequence[Concurrency], *, resident: bool) -> Table:
     header = ["context", "requests", "if resident", "first to run out", "needs / has", "raise"]
     cells = [
@@ -64,32 +41,17 @@ def _concurrency_table(rows: Sequence[Concurrency], *, resident: bool) -> Table:
     ]  # fmt: skip
     title = "Requests at the same time"
     if not resident:
-        return _table(
+        return table(
             f"{title} (if resident: with every row in the same device memory)",
             header,
             cells,
             numbers=(0, 1, 2),
         )
     del header[2]
-    return _table(title, header, [(*row[:2], *row[3:]) for row in cells], numbers=(0, 1))
-
-
-def _table(
-    title: str, header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()
-) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE)
-    for i, name in enumerate(header):
-        table.add_column(name, justify="right" if i in numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(cell.replace("[", "\\[") for cell in row))
-    return table
+    return table(title, header, [(*row[:2], *row[3:]) for row in cells], numbers=(0, 1))
 
 
 def _shown(value: object) -> str:
     if value is None:
         return "—"
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _gib(num_bytes: int) -> str:
-    return f"{num_bytes / GIB:.3f}"

@@ -194,7 +194,7 @@ def test_what_has_no_effect_is_noted() -> None:
 
 def test_pools_larger_than_this_machine_are_noted() -> None:
     huge = make_report(resolve(given(hisparse={"host_memory_gib": 1000.0}), model=MODEL), [10]).notes
-    assert any(note.startswith("the pools take ") and "this machine has" in note for note in huge)
+    assert any(note.startswith("weights and pools take ") and "this machine has" in note for note in huge)
     assert not any("this machine" in note for note in make_report(resolve({}, model=MODEL), [10]).notes)
 
 
