@@ -1,7 +1,6 @@
 """Where a step's time goes: device kernels by part, and the time in which the device had nothing to do.
 
-From a profile of whole steps (CUDA graphs included): every kernel and copy has a name, a start and a duration. Parts
-that overlap on several streams are counted where they are, so that their sum may exceed the step.
+From a profile of whole steps (CUDA graphs included): every kernel and copy has a name, a start and a duration.
 """
 
 from __future__ import annotations
@@ -40,18 +39,28 @@ def part_of(name: str) -> str:
 
 
 def split(kernels: Iterable[Kernel], steps: int) -> dict[str, float]:
-    """Return milliseconds a step of every part, and those in which no kernel ran between the first and the last."""
-    ordered = sorted(kernels, key=lambda kernel: kernel.start)
+    """Return milliseconds a step of every part, and those in which nothing ran between the first kernel and the last.
+
+    While several run, each counts for its share of the time: the parts add up to the whole.
+    """
     parts = dict.fromkeys(ORDER, 0.0)
-    busy, end = 0.0, ordered[0].start if ordered else 0.0
-    for kernel in ordered:
-        parts[part_of(kernel.name)] += kernel.duration
-        stop = kernel.start + kernel.duration
-        busy += max(0.0, stop - max(end, kernel.start))
-        end = max(end, stop)
-    if ordered:
-        parts[IDLE] = end - ordered[0].start - busy
+    edges = sorted(edge for number, kernel in enumerate(kernels) for edge in _edges(number, kernel))
+    running: dict[int, str] = {}
+    before = edges[0][0] if edges else 0.0
+    for time, number, part in edges:
+        for active in running.values() or (IDLE,):
+            parts[active] += (time - before) / max(1, len(running))
+        before = time
+        if number in running:
+            del running[number]
+        else:
+            running[number] = part
     return {part: round(total / steps / 1000, 4) for part, total in parts.items()}
+
+
+def _edges(number: int, kernel: Kernel) -> list[tuple[float, int, str]]:
+    part = part_of(kernel.name)
+    return [(kernel.start, number, part), (kernel.start + kernel.duration, number, part)]
 
 
 def unnamed(kernels: Iterable[Kernel], most: int = 12) -> dict[str, float]:
@@ -73,5 +82,5 @@ def profile(step: Callable[[], object], steps: int) -> list[Kernel]:
     return [
         Kernel(event.name, event.time_range.start, event.time_range.elapsed_us())
         for event in recording.events() or ()
-        if event.device_type == torch.autograd.DeviceType.CUDA
+        if str(event.device_type).endswith("CUDA")
     ]

@@ -108,7 +108,7 @@ def _misses(rows: list[Row], path: Path) -> bool:
 
 
 def _parts(rows: list[Row], path: Path) -> bool:
-    """One bar for each profiled cell, at its measured height: what the kernels leave of it is the device's idle time."""
+    """One bar for each profiled cell, as long as the profiled step."""
     profiled = [row for row in rows if "parts_ms" in row]
     if not profiled:
         return False
@@ -127,7 +127,7 @@ def _parts(rows: list[Row], path: Path) -> bool:
         names = [f"{_kilo(row['context'])}, {row['concurrency']} requests, {row['mode']}" for row in profiled]
         axis.set_yticks(range(len(profiled)), names)
         axis.invert_yaxis()
-        axis.set_xlabel("ms of device time a step; what overlaps is counted in both parts")
+        axis.set_xlabel("ms a step; while several kernels run, each counts for its share of the time")
         _finish(axis)
         figure.legend(loc="outside lower center", ncols=len(ORDER), frameon=False, fontsize=8)
         figure.savefig(path, dpi=_DPI)

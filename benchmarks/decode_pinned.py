@@ -54,7 +54,9 @@ class HostMemory:
         def make(capacity: int, num_layers: int, width: int, **how: Any) -> TokenPool:
             if "pinned" not in how:  # a pool of the device's
                 return TokenPool(capacity, num_layers, width, **how)
-            pool = TokenPool(capacity, 0, 0, **{**how, "pinned": False})  # an account of all slots, without rows
+            pool = TokenPool(
+                capacity, 0, 0, **{**how, "pinned": False}
+            )  # an account of all slots, without rows
             pool.rows = self.rows(num_layers, capacity, width, how["dtype"])
             pool.row_bytes = width * pool.rows.itemsize
             return pool

@@ -60,10 +60,11 @@ def test_kernels_are_split_into_parts_and_gaps() -> None:
     parts = split(kernels, steps=2)
     assert list(parts) == list(ORDER)
     assert parts["projections"] == 0.005
-    assert parts["attend"] == 0.004
-    assert parts["plan and copy"] == 0.005
+    assert parts["attend"] == pytest.approx((2 + 4 / 2 + 2) / 2 / 1000)
+    assert parts["plan and copy"] == pytest.approx((4 / 2 + 6) / 2 / 1000)
     assert parts[OTHER] == 0.0005
     assert parts[IDLE] == pytest.approx((2 + 6) / 2 / 1000)
+    assert sum(parts.values()) == pytest.approx(33 / 2 / 1000)
     assert unnamed(kernels) == {"something new": 1.0}
     assert split([], 1)[IDLE] == 0.0
 
