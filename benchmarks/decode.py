@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "metrics")]
@@ -38,6 +38,7 @@ from benchmarks.decode_scenario import MODES, Budget, Cell, Mode, Scenario, cell
 from hisparse_engine.layout import KVLayout  # noqa: E402
 from hisparse_engine.memory_plan import GIB  # noqa: E402
 from hisparse_engine.models.dsa import DsaModel  # noqa: E402
+from hisparse_engine.ops.interface import Operations  # noqa: E402
 
 PROFILED_STEPS = 6
 
@@ -108,8 +109,9 @@ class Bench:
             torch.cuda.empty_cache()
 
     def _make_engine(self, mode: Mode, context: int) -> BenchEngine:
-        from hisparse_engine.ops import gpu  # builds kernels: only where there is a GPU
+        from hisparse_engine.ops.gpu import operations  # Triton and CUDA: only where there is a GPU
 
+        operations.build()
         setting = Setting(
             mode,
             context,
@@ -117,7 +119,7 @@ class Bench:
             self.scenario.pools(mode, context),
             self._locality(context),
         )
-        engine = BenchEngine(self._model, setting, gpu, self._host)
+        engine = BenchEngine(self._model, setting, cast(Operations, operations), self._host)
         self._say(f"{mode}, {context}: engine with {engine.device_bytes / GIB:.2f} GiB of KV on the device")
         return engine
 

@@ -44,12 +44,15 @@ def cpu_engine(requests: int, observer: Observer) -> Watched:
 
 def gpu_engine(requests: int, observer: Observer) -> Watched:
     """Six layers of GLM-5.2 with 8 experts: a short step, on which whatever is added shows most."""
-    from hisparse_engine.ops import gpu
+    from hisparse_engine.ops.gpu import operations
 
+    operations.build()
     model = random_model(MODELS["glm5.2"](6, 8), torch.device("cuda"))
     locality = Locality(turnover=turnover_for(MISSES, GPU_CONTEXT, 4096, read_table()))
     setting = _setting(GPU_CONTEXT, requests, 4096, locality)
-    return _start(model, setting, cast(Operations, gpu), requests, observer, "GLM-5.2, 6 layers, 8 experts")
+    return _start(
+        model, setting, cast(Operations, operations), requests, observer, "GLM-5.2, 6 layers, 8 experts"
+    )
 
 
 def _setting(context: int, requests: int, buffer: int, locality: Locality) -> Setting:
