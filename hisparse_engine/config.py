@@ -76,6 +76,8 @@ class EngineSettings(Frozen):
     mode: Mode = "hierarchical"
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    kernels: Literal["auto", "reference"] = "auto"
+    """On a CUDA device, ``auto`` decodes with compiled kernels and CUDA graphs where it can; ``reference`` never does."""
     max_running_requests: Size = 64
     reserve: Literal["worst-case", "quantile"] = "worst-case"
     """What admission promises a request: all it may need, or what most recent answers needed (with retraction)."""

@@ -200,6 +200,8 @@ SETTINGS = (
     _spec("engine", "device", click.Choice(["cpu", "cuda"]), "cpu", "Where the model computes."),
     _spec("engine", "dtype", click.Choice(["float32", "bfloat16"]), "float32",
           "Of weights, activations and KV rows."),
+    _spec("engine", "kernels", click.Choice(["auto", "reference"]), "auto",
+          "On a CUDA device: compiled kernels and CUDA graphs where they can be had, or plain PyTorch."),
     _spec("engine", "max_running_requests", _INT, "64", "Requests that decode at the same time."),
     _spec("engine", "reserve", click.Choice(["worst-case", "quantile"]), "worst-case",
           "Slots promised at admission: all that a request may need, or what most recent answers needed."),

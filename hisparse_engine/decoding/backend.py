@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,6 +12,7 @@ from hisparse_engine.config import EngineConfig
 from hisparse_engine.coordinator import HiSparseCoordinator
 from hisparse_engine.decoding.decoder import Decoder, EagerDecoder
 from hisparse_engine.decoding.table_decoder import TableDecoder
+from hisparse_engine.errors import HiSparseError
 from hisparse_engine.kv import KVCoordinator, KVLayout, PoolSizes
 from hisparse_engine.loading import DTYPES
 from hisparse_engine.models.dsa import DsaModel
@@ -19,6 +21,12 @@ from hisparse_engine.progress import progress_bar
 from hisparse_engine.resident import ResidentCoordinator
 from hisparse_engine.table_coordinator import TableHiSparseCoordinator
 from hisparse_engine.table_resident import TableResidentCoordinator
+
+_log = logging.getLogger(__name__)
+
+
+class KernelsUnfitError(HiSparseError):
+    """The GPU's kernels cannot run this model."""
 
 
 class Backend(NamedTuple):
@@ -35,8 +43,27 @@ MakeBackend: TypeAlias = Callable[[DsaModel, EngineConfig, KVLayout, PoolSizes, 
 def choose_backend(
     model: DsaModel, config: EngineConfig, layout: KVLayout, sizes: PoolSizes, clock: Clock
 ) -> Backend:
-    """Return the fastest backend that the device and the configuration allow."""
-    return eager_backend(model, config, layout, sizes, clock)
+    """Return the fastest backend that the device and the configuration allow, and say so where that is not the fast one."""
+    if model.device.type != "cuda" or config.kernels == "reference":
+        return eager_backend(model, config, layout, sizes, clock)
+    try:
+        ops = _gpu_operations(model, layout, DTYPES[config.dtype].itemsize)
+    except (HiSparseError, ImportError) as reason:
+        _log.warning("decoding on the reference path, correct and slow: %s", reason)
+        return eager_backend(model, config, layout, sizes, clock)
+    return table_backend(model, config, layout, sizes, clock, ops)
+
+
+def _gpu_operations(model: DsaModel, layout: KVLayout, item_bytes: int) -> Operations:
+    """Return the GPU's operations, built; raise where they, or this model, cannot do it."""
+    if not model.capturable:
+        raise KernelsUnfitError("the CUDA kernels compute in bfloat16; use --dtype bfloat16")
+    if layout.row_dim * item_bytes % 16:
+        raise KernelsUnfitError(f"a KV row of {layout.row_dim * item_bytes} bytes is no multiple of 16")
+    from hisparse_engine.ops.gpu import operations
+
+    operations.build()
+    return operations
 
 
 def table_backend(

@@ -10,6 +10,7 @@ import torch
 
 from hisparse_engine.errors import InvariantError
 from hisparse_engine.memory.extents import Extent, ExtentAllocator, runs
+from hisparse_engine.memory.pinned import pinned_zeros
 
 Slots = npt.NDArray[np.int64]
 
@@ -106,7 +107,8 @@ class TokenPool:
         pinned: bool = False,
     ) -> None:
         self.capacity = capacity
-        self.rows = torch.zeros((num_layers, capacity, width), dtype=dtype, device=device, pin_memory=pinned)
+        shape = (num_layers, capacity, width)
+        self.rows = pinned_zeros(shape, dtype) if pinned else torch.zeros(shape, dtype=dtype, device=device)
         self.row_bytes = width * dtype.itemsize  # one token in one layer
         self._allocator = ExtentAllocator(capacity)
         self.num_used = 0

@@ -10,8 +10,11 @@ import json
 import platform
 import random
 import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -22,98 +25,127 @@ from hisparse_engine.engine import Engine
 from hisparse_engine.loading import load
 from hisparse_engine.models.checkpoint import Checkpoint
 from hisparse_engine.models.dsa import DsaModel
-from hisparse_engine.request import SamplingParams
+from hisparse_engine.request import Request, SamplingParams
 
-NUM_REQUESTS = 12
+NUM_RUNNING = 12
 TOP_K = 128  # the demo checkpoint's
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What one dtype and buffer size gave."""
+class Case:
+    """One comparison: ``kernels`` as in the engine's settings; the fast path is compared over more steps."""
 
+    kernels: str
     dtype: str
     device_buffer_size: int
+    num_requests: int
+    arrivals: float  # a step
+
+
+CASES = (
+    *(Case("auto", "bfloat16", buffer, 60, 0.03) for buffer in (TOP_K, 2 * TOP_K, 1000)),
+    *(Case("reference", "float32", buffer, 12, 0.2) for buffer in (TOP_K, 1000)),
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one case gave."""
+
+    case: Case
+    decoder: str
     decode_steps: int
     logits_compared: int
     logits_different: int
     tokens_equal: bool
     prefix_hit_tokens: int
+    swap_in_lookups: int
     swap_in_misses: int
+    evictions: int
     verify_checks: int
     verify_mismatches: int
+    seconds: float
 
 
-def run(
-    model: DsaModel, mode: str, dtype: str, buffer: int
-) -> tuple[Engine, list[list[int]], list[torch.Tensor]]:
-    """Decode the same arrivals in ``mode``; return the engine, tokens, and every step's logits."""
-    tiers = HiSparseConfig.parse(
-        device_buffer_size=buffer,
-        device_tokens=NUM_REQUESTS * (buffer + 1) if mode == "hierarchical" else 60_000,
-        host_tokens=60_000,
-    )
-    config = EngineConfig.parse(
-        mode=mode,
-        device="cuda",
-        dtype=dtype,
-        hisparse=tiers,
-        max_running_requests=NUM_REQUESTS,
-        prefill_chunk_size=777,
-        verify_every=1,
-    )
-    engine, logits = Engine(model, config), []
-    forward = model.logits
-    model.logits = lambda hidden: logits.append(forward(hidden)) or logits[-1]  # type: ignore[method-assign,func-returns-value]
-    try:
-        return engine, drive(engine), logits
-    finally:
-        del model.logits
+class Recorded:
+    """An engine, its requests' tokens, and a fingerprint of the logits behind each of them."""
+
+    def __init__(self, model: DsaModel, mode: str, case: Case) -> None:
+        tiers = HiSparseConfig.parse(
+            device_buffer_size=case.device_buffer_size,
+            device_tokens=NUM_RUNNING * (case.device_buffer_size + 1) if mode == "hierarchical" else 90_000,
+            host_tokens=90_000,
+        )
+        config = EngineConfig.parse(
+            mode=mode,
+            device="cuda",
+            dtype=case.dtype,
+            kernels=case.kernels,
+            hisparse=tiers,
+            max_running_requests=NUM_RUNNING,
+            prefill_chunk_size=777,
+            verify_every=7,
+        )
+        self.engine = Engine(model, config)
+        self.engine.decoder.on_logits = self._record
+        self.logits: list[torch.Tensor] = []
+        self.tokens: list[list[int]] = []
+
+    def _record(self, logits: torch.Tensor, requests: Sequence[Request]) -> None:
+        """Keep every row's bits, summed with weights that depend on their place: 16 bytes for a row."""
+        rows = logits[: len(requests)].contiguous()
+        bits = rows.view(torch.int16 if rows.dtype == torch.bfloat16 else torch.int32).long()
+        place = torch.arange(1, bits.shape[1] + 1, device=bits.device)
+        self.logits.append(torch.stack([(bits * place).sum(1), (bits * place * place).sum(1)], dim=1))
+
+    def drive(self, case: Case) -> None:
+        """Add requests between steps, some of them aborted on the way, until all have ended.
+
+        Every other prompt begins with a part of one document, so that rows are shared.
+        """
+        dice = random.Random(7)
+        document = [dice.randrange(4000) for _ in range(3000)]
+        requests: list[Request] = []
+        step = 0
+        while len(requests) < case.num_requests or self.engine.has_work:
+            if len(requests) < case.num_requests and dice.random() < case.arrivals:
+                prompt = document[: dice.randint(100, 3000)] if dice.random() < 0.5 else []
+                prompt = prompt + [dice.randrange(4000) for _ in range(dice.randint(5, 4000 - len(prompt)))]
+                params = SamplingParams(dice.randint(50, 400), temperature=0.5, seed=step, ignore_eos=True)
+                requests.append(self.engine.add_request(prompt, params))
+            if requests and dice.random() < 0.005:
+                self.engine.abort(dice.choice(requests))
+            self.engine.step()
+            step += 1
+        self.tokens = [request.output for request in requests]
 
 
-def drive(engine: Engine) -> list[list[int]]:
-    """Add requests between steps, some of them aborted on the way, until all have ended.
-
-    Every other prompt begins with a part of one document, so that rows are shared.
-    """
-    dice = random.Random(7)
-    document = [dice.randrange(4000) for _ in range(3000)]
-    requests = []
-    step = 0
-    while len(requests) < NUM_REQUESTS or engine.has_work:
-        if len(requests) < NUM_REQUESTS and dice.random() < 0.2:
-            prompt = document[: dice.randint(100, 3000)] if dice.random() < 0.5 else []
-            prompt = prompt + [dice.randrange(4000) for _ in range(dice.randint(5, 4000 - len(prompt)))]
-            params = SamplingParams(dice.randint(50, 400), temperature=0.5, seed=step, ignore_eos=True)
-            requests.append(engine.add_request(prompt, params))
-        if requests and dice.random() < 0.005:
-            engine.abort(dice.choice(requests))
-        engine.step()
-        step += 1
-    return [request.output for request in requests]
-
-
-def compare(folder: Path, dtype: str, buffer: int) -> Comparison:
+def compare(folder: Path, case: Case) -> Comparison:
     """Run both modes and count the logits rows that differ in any bit."""
+    started = time.perf_counter()
     with Checkpoint.open(folder) as checkpoint:
-        model = load(checkpoint, EngineConfig.parse(device="cuda", dtype=dtype))
-    engine, tokens, logits = run(model, "hierarchical", dtype, buffer)
-    _, expected_tokens, expected = run(model, "resident", dtype, buffer)
-    swap = engine.coordinator.counters
+        model = load(checkpoint, EngineConfig.parse(device="cuda", dtype=case.dtype))
+    two_tiers, resident = Recorded(model, "hierarchical", case), Recorded(model, "resident", case)
+    for recorded in (two_tiers, resident):
+        recorded.drive(case)
+    swap = two_tiers.engine.coordinator.counters
     return Comparison(
-        dtype=dtype,
-        device_buffer_size=buffer,
-        decode_steps=engine.totals.decode_steps,
-        logits_compared=sum(len(rows) for rows in expected),
+        case=case,
+        decoder=type(two_tiers.engine.decoder).__name__,
+        decode_steps=two_tiers.engine.totals.decode_steps,
+        logits_compared=sum(len(rows) for rows in resident.logits),
         logits_different=sum(
             int((a != b).any(dim=1).sum()) if a.shape == b.shape else len(b)
-            for a, b in zip(logits, expected, strict=True)
+            for a, b in zip_longest(two_tiers.logits, resident.logits, fillvalue=torch.empty(0))
         ),
-        tokens_equal=tokens == expected_tokens,
-        prefix_hit_tokens=engine.scheduler.num_prefix_hit_tokens,
+        tokens_equal=two_tiers.tokens == resident.tokens,
+        prefix_hit_tokens=two_tiers.engine.scheduler.num_prefix_hit_tokens,
+        swap_in_lookups=swap.lookups,
         swap_in_misses=swap.misses,
+        evictions=swap.evictions,
         verify_checks=swap.verify_checks,
         verify_mismatches=swap.verify_mismatches,
+        seconds=round(time.perf_counter() - started, 1),
     )
 
 
@@ -123,11 +155,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path)
-    out = parser.parse_args().out
+    parser.add_argument("--kernels", choices=["auto", "reference"], help="only the cases of this path")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:
         folder = ensure_demo_checkpoint(Path(cache))
-        cases = [(dtype, buffer) for dtype in ("bfloat16", "float32") for buffer in (TOP_K, 2 * TOP_K, 1000)]
-        rows = [asdict(compare(folder, dtype, buffer)) for dtype, buffer in cases]
+        cases = [case for case in CASES if given.kernels in (None, case.kernels)]
+        rows = [asdict(compare(folder, case)) for case in cases]
     report = {
         "check": "hierarchical equals resident on CUDA",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -139,8 +172,8 @@ def main() -> None:
     }
     text = json.dumps(report, indent=2)
     print(text)
-    if out:
-        out.write_text(text + "\n")
+    if given.out:
+        given.out.write_text(text + "\n")
 
 
 if __name__ == "__main__":

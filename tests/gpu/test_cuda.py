@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hisparse_engine.demo.checkpoint import ensure_demo_checkpoint
-from tests.gpu.equivalence import TOP_K, compare
+from tests.gpu.equivalence import CASES, Case, compare
 
 pytestmark = [
     pytest.mark.gpu,
@@ -16,10 +16,10 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-@pytest.mark.parametrize("buffer", [TOP_K, 1000])
-def test_hierarchical_equals_resident_bit_for_bit(tmp_path: Path, dtype: str, buffer: int) -> None:
-    result = compare(ensure_demo_checkpoint(tmp_path), dtype, buffer)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_hierarchical_equals_resident_bit_for_bit(tmp_path: Path, case: Case) -> None:
+    result = compare(ensure_demo_checkpoint(tmp_path), case)
     assert result.swap_in_misses > 0
     assert (result.logits_different, result.tokens_equal, result.verify_mismatches) == (0, True, 0)
     assert result.verify_checks > 0
+    assert result.decoder == ("TableDecoder" if case.kernels == "auto" else "EagerDecoder")
