@@ -12,17 +12,20 @@ from typing import NamedTuple
 import torch
 
 PARTS: tuple[tuple[str, str], ...] = (
-    ("plan and copy", r"plan_swap|swap_in|copy_rows|copy_kernel|locate"),
-    ("backup", r"backup|Memcpy DtoH"),
-    ("select", r"select|index_score|score|radix|top_?k|store_index"),
-    ("attend", r"attend|attention|mla|split_k|combine"),
-    ("experts", r"moe|expert|grouped|router|sigmoid"),
-    ("sampling", r"argmax|sample|softmax|multinomial"),
-    ("projections", r"gemm|gemv|nvjet|cutlass|cublas|splitKreduce|xmma|matmul|linear"),
+    ("plan and copy", r"plan_swap_in|copy_spread|copy_affine|copy_rows|locate"),
+    ("backup", r"backup_rows|Memcpy DtoH"),
+    ("select", r"take_best|score_positions|store_(index_)?keys"),
+    ("attend", r"attend_share|add_shares"),
+    ("experts", r"gated_up|_down_kernel|_sort_kernel|_route_kernel"),
+    ("norms and rotation", r"rms_norm|split_latents|rotate_queries|silu_mul"),
+    ("sampling", r"ArgMax"),
+    ("projections", r"gemm|gemv|nvjet|cutlass|cublas|splitK|xmma"),
 )
 """Part → what its kernels' names contain; the first that matches."""
-OTHER, IDLE = "other kernels", "device idle"
-ORDER = ("projections", "experts", "select", "plan and copy", "attend", "backup", "sampling", OTHER, IDLE)
+OTHER, IDLE = "locality model and rest", "nothing runs"
+ORDER = (
+    "projections", "norms and rotation", "experts", "select", "plan and copy", "attend", "backup", "sampling", OTHER, IDLE
+)  # fmt: skip
 
 
 class Kernel(NamedTuple):

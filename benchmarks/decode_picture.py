@@ -16,7 +16,9 @@ from benchmarks.decode_results import best
 
 Row = dict[str, Any]
 COLOURS = {"hierarchical": "#E69F00", "resident": "#0072B2"}
-_PARTS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#F0E442", "#D55E00", "#999999", "#EEEEEE")
+_PARTS = (
+    "#0072B2", "#7FB9DB", "#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#F0E442", "#D55E00", "#999999", "#EEEEEE"
+)  # fmt: skip
 _INK, _FAINT, _GRID = "#333333", "#7F7F7F", "#EEEEEE"
 _STYLE: Any = {"font.family": "sans-serif", "font.size": 9, "axes.edgecolor": _FAINT, "axes.labelcolor": _INK}
 _DPI = 110
