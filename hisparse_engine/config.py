@@ -78,6 +78,8 @@ class EngineSettings(Frozen):
     dtype: Literal["float32", "bfloat16"] = "float32"
     kernels: Literal["auto", "reference"] = "auto"
     """On a CUDA device, ``auto`` decodes with compiled kernels and CUDA graphs where it can; ``reference`` never does."""
+    index_key_dtype: Literal["model", "float8"] = "model"
+    """How index keys are stored: as the model computes them, or in fp8 with one scale a key (compiled kernels only)."""
     max_running_requests: Size = 64
     reserve: Literal["worst-case", "quantile"] = "worst-case"
     """What admission promises a request: all it may need, or what most recent answers needed (with retraction)."""

@@ -27,15 +27,19 @@ class ResidentCoordinator:
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
         prefix_reuse: bool = False,
+        index_dtype: torch.dtype | None = None,
     ) -> None:
-        """Allocate the device pool; ``sizes.host_tokens`` and ``device_buffer_size`` do not matter here."""
+        """Allocate the device pool; ``sizes.host_tokens`` and ``device_buffer_size`` do not matter here.
+
+        ``index_dtype`` is how index keys are stored; default: as ``dtype``.
+        """
         self.layout = layout
         self.sizes = sizes
         self.counters = SwapCounters()
         self._torch_device = device or torch.device("cpu")
         self.device_pool = self._pool(sizes.device_tokens, layout.num_layers, layout.row_dim, dtype)
         self.index_keys = IndexKeys(
-            self._pool(sizes.index_tokens, layout.num_groups, layout.index_dim, dtype)
+            self._pool(sizes.index_tokens, layout.num_groups, layout.index_dim, index_dtype or dtype)
         )
         self.ledger = SlotLedger((self.device_pool, self.index_keys.pool), prefix_reuse)
         self._seats: tuple[Seat, ...] | None = None

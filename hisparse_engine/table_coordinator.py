@@ -46,9 +46,12 @@ class TableHiSparseCoordinator(TwoTierPools):
         device: torch.device,
         verify_every: int = 0,
         prefix_reuse: bool = False,
+        index_dtype: torch.dtype | None = None,
     ) -> None:
         """Allocate pools and tables. No request is longer than ``max_length`` tokens."""
-        super().__init__(layout, sizes, dtype=dtype, device=device, prefix_reuse=prefix_reuse)
+        super().__init__(
+            layout, sizes, dtype=dtype, device=device, prefix_reuse=prefix_reuse, index_dtype=index_dtype
+        )
         self.ops = ops
         self.max_length = min(max_length, sizes.host_tokens, sizes.index_tokens)
         table_tokens = min(2 * sizes.index_tokens, max_running * self.max_length)

@@ -28,9 +28,12 @@ class TableResidentCoordinator(ResidentCoordinator):
         dtype: torch.dtype,
         device: torch.device,
         prefix_reuse: bool = False,
+        index_dtype: torch.dtype | None = None,
     ) -> None:
         """Allocate the pools and tables. No request is longer than ``max_length`` tokens."""
-        super().__init__(layout, sizes, dtype=dtype, device=device, prefix_reuse=prefix_reuse)
+        super().__init__(
+            layout, sizes, dtype=dtype, device=device, prefix_reuse=prefix_reuse, index_dtype=index_dtype
+        )
         self.ops = ops
         self.max_length = min(max_length, sizes.device_tokens, sizes.index_tokens)
         table_tokens = min(2 * sizes.index_tokens, max_running * self.max_length)

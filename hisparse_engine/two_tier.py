@@ -27,8 +27,12 @@ class TwoTierPools:
         dtype: torch.dtype,
         device: torch.device,
         prefix_reuse: bool,
+        index_dtype: torch.dtype | None = None,
     ) -> None:
-        """Allocate the pools; the host pool is pinned when the device is a CUDA device."""
+        """Allocate the pools; the host pool is pinned when the device is a CUDA device.
+
+        ``index_dtype`` is how index keys are stored; default: as ``dtype``.
+        """
         self.layout = layout
         self.sizes = sizes
         self.counters = SwapCounters()
@@ -43,7 +47,7 @@ class TwoTierPools:
             pinned=device.type == "cuda",
         )
         self.index_keys = IndexKeys(
-            self._pool(sizes.index_tokens, layout.num_groups, layout.index_dim, dtype)
+            self._pool(sizes.index_tokens, layout.num_groups, layout.index_dim, index_dtype or dtype)
         )
         self.ledger = SlotLedger((self.host_pool, self.index_keys.pool), prefix_reuse)
 

@@ -202,6 +202,8 @@ SETTINGS = (
           "Of weights, activations and KV rows."),
     _spec("engine", "kernels", click.Choice(["auto", "reference"]), "auto",
           "On a CUDA device: compiled kernels and CUDA graphs where they can be had, or plain PyTorch."),
+    _spec("engine", "index_key_dtype", click.Choice(["model", "float8"]), "model",
+          "Of index keys; float8 (one scale a key) halves them, and needs the compiled kernels."),
     _spec("engine", "max_running_requests", _INT, "64", "Requests that decode at the same time."),
     _spec("engine", "reserve", click.Choice(["worst-case", "quantile"]), "worst-case",
           "Slots promised at admission: all that a request may need, or what most recent answers needed."),

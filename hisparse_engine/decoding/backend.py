@@ -12,7 +12,7 @@ from hisparse_engine.config import EngineConfig
 from hisparse_engine.coordinator import HiSparseCoordinator
 from hisparse_engine.decoding.decoder import Decoder, EagerDecoder
 from hisparse_engine.decoding.table_decoder import TableDecoder
-from hisparse_engine.errors import HiSparseError
+from hisparse_engine.errors import ConfigError, HiSparseError
 from hisparse_engine.kv import KVCoordinator, KVLayout, PoolSizes
 from hisparse_engine.loading import DTYPES
 from hisparse_engine.models.dsa import DsaModel
@@ -45,13 +45,21 @@ def choose_backend(
 ) -> Backend:
     """Return the fastest backend that the device and the configuration allow, and say so where that is not the fast one."""
     if model.device.type != "cuda" or config.kernels == "reference":
+        where = "on the CPU" if model.device.type != "cuda" else "with kernels: reference"
+        _refuse_float8(config, f"which are not used {where}")
         return eager_backend(model, config, layout, sizes, clock)
     try:
         ops = _gpu_operations(model, layout, DTYPES[config.dtype].itemsize)
     except (HiSparseError, ImportError) as reason:
+        _refuse_float8(config, str(reason))
         _log.warning("decoding on the reference path, correct and slow: %s", reason)
         return eager_backend(model, config, layout, sizes, clock)
     return table_backend(model, config, layout, sizes, clock, ops)
+
+
+def _refuse_float8(config: EngineConfig, reason: str) -> None:
+    if config.index_key_dtype == "float8":
+        raise ConfigError(f"index_key_dtype: float8 needs the compiled kernels: {reason}; use model")
 
 
 def _gpu_operations(model: DsaModel, layout: KVLayout, item_bytes: int) -> Operations:
@@ -81,6 +89,7 @@ def table_backend(
         "dtype": DTYPES[config.dtype],
         "device": model.device,
         "prefix_reuse": config.prefix_reuse,
+        "index_dtype": torch.float8_e4m3fn if config.index_key_dtype == "float8" else None,
     }
     coordinator: TableHiSparseCoordinator | TableResidentCoordinator
     if config.mode == "hierarchical":

@@ -77,7 +77,7 @@ class TableDecoder:
         coordinator = self._coordinator
         return Selector(
             self._ops,
-            coordinator.index_keys.pool.rows,
+            coordinator.index_keys,
             coordinator.layout.group_of_layer,
             coordinator.requests.tokens,
             self._scores[:tokens_at_once],

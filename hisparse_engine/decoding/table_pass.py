@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from hisparse_engine.decoding.table_rows import Batch, Located, Rows
+from hisparse_engine.memory.index_keys import IndexKeys
 from hisparse_engine.models.config import ModelConfig
 from hisparse_engine.ops.interface import Operations
 from hisparse_engine.ops.tables import IndexKeyRows, TokenTables
@@ -17,15 +18,18 @@ class Selector:
     def __init__(
         self,
         ops: Operations,
-        keys: torch.Tensor,
+        index_keys: IndexKeys,
         group_of_layer: tuple[int, ...],
         tokens: TokenTables,
         scores: torch.Tensor,
         top_k: int,
     ) -> None:
-        """``keys [groups, index_tokens, dim]``; ``scores`` fp32 ``[most tokens at once, longest sequence]``."""
+        """``scores`` fp32 ``[most tokens at once, longest sequence]``."""
         self._ops, self._groups, self._tokens = ops, group_of_layer, tokens
-        self._index = [IndexKeyRows(of_group) for of_group in keys]
+        keys, scales = index_keys.pool.rows, index_keys.scales
+        self._index = [
+            IndexKeyRows(keys[group], None if scales is None else scales[group]) for group in range(len(keys))
+        ]
         self._scores, self._top_k = scores, top_k
 
     def store(self, layer: int, slots: torch.Tensor, keys: torch.Tensor) -> None:

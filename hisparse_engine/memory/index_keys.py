@@ -12,6 +12,10 @@ class IndexKeys:
 
     def __init__(self, pool: TokenPool) -> None:
         self.pool = pool
+        self.scales: torch.Tensor | None = None
+        """float32 ``[groups, capacity]`` where keys are stored as float8: key = stored · scale."""
+        if pool.rows.dtype == torch.float8_e4m3fn:
+            self.scales = torch.zeros(pool.rows.shape[:2], dtype=torch.float32, device=pool.rows.device)
 
     def append(self, group: int, claims: list[Claim], keys: torch.Tensor) -> None:
         """Write each request's newest key: ``keys [batch, dim]`` to the last used slot of each claim."""
