@@ -94,7 +94,7 @@ class Bench:
                 if time.monotonic() - self._started > self._options.seconds:
                     self._say(f"out of time: {cell} and what follows is left out")
                     return
-                engine = engine or self._make_engine(mode, context)
+                engine = engine or self._make_engine(mode, context, [cell.concurrency for cell in wanted])
                 yield self._run_cell(engine, cell, most=cell == wanted[-1])
         except Exception as error:  # noqa: BLE001 - one cell must not cost the others
             traceback.print_exc()
@@ -108,7 +108,7 @@ class Bench:
             gc.collect()
             torch.cuda.empty_cache()
 
-    def _make_engine(self, mode: Mode, context: int) -> BenchEngine:
+    def _make_engine(self, mode: Mode, context: int, batch_sizes: list[int]) -> BenchEngine:
         from hisparse_engine.ops.gpu import operations  # Triton and CUDA: only where there is a GPU
 
         operations.build()

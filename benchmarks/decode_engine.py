@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -19,6 +20,7 @@ from benchmarks.decode_pinned import HostMemory
 from benchmarks.decode_scenario import Mode, Pools
 from benchmarks.decode_selection import SelectedByLocality, live_through
 from hisparse_engine.config import EngineConfig, HiSparseConfig
+from hisparse_engine.decoding import table_decoder
 from hisparse_engine.decoding.backend import Backend, table_backend
 from hisparse_engine.decoding.decoder import OnLogits
 from hisparse_engine.decoding.output import StepOutput
@@ -49,6 +51,8 @@ class Setting:
     new_tokens: int
     pools: Pools
     locality: Locality | None = None
+    batch_sizes: tuple[int, ...] = ()
+    """Those that will run; others get no graph. None given: the engine's own choice."""
 
 
 class WithoutPrefill:
@@ -127,7 +131,10 @@ class BenchEngine:
         )
 
     def _backend(self, model: DsaModel, config: Any, layout: Any, sizes: Any, clock: Any) -> Backend:
-        made = table_backend(model, config, layout, sizes, clock, self._ops)
+        wanted = sorted({*self._setting.batch_sizes, config.max_running_requests})
+        sizes_of = (lambda _: wanted) if self._setting.batch_sizes else table_decoder.bucket_sizes
+        with mock.patch.object(table_decoder, "bucket_sizes", sizes_of):
+            made = table_backend(model, config, layout, sizes, clock, self._ops)
         assert isinstance(made.decoder, TableDecoder)
         return Backend(made.coordinator, WithoutPrefill(made.decoder, made.coordinator, model, clock))
 

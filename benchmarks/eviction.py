@@ -50,6 +50,7 @@ FACTORS = (1.0, 1.5, 2.0, 3.0)
 POLICIES: dict[str, Callable[[int, Trace], Policy]] = {
     "exact LRU": lambda seats, _: ExactLru(seats),
     "binned LRU": lambda seats, _: BinnedLru(seats),
+    "coarse bins": lambda seats, _: BinnedLru(seats, exact=32, parts=2),
     "CLOCK": lambda seats, _: Clock(seats),
     "FIFO ring": lambda seats, _: Fifo(seats),
     "random": lambda seats, _: Random(seats),
@@ -62,6 +63,8 @@ def synthetic(steps: int) -> Iterator[tuple[str, Trace]]:
     """Yield what the locality model and the sliding window select."""
     for turnover in (0.02, 0.1, 0.4):
         yield f"32k, turnover {turnover:g}", from_model(Locality(turnover=turnover), 32_768, steps)
+    # Rows that go were last used hundreds of steps ago: here the bins are coarse.
+    yield "32k, turnover 0.005", from_model(Locality(turnover=0.005), 32_768, 4 * steps)
     yield "128k, turnover 0.1", from_model(Locality(turnover=0.1), 131_072, steps)
     yield "32k, no favourites", from_model(Locality(turnover=0.05, skew=1), 32_768, steps)
     yield "32k, sliding by 64", sliding(2048, 32_768, steps, 64)

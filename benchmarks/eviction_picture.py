@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 COLOURS = {
     "exact LRU": "#0072B2",
     "binned LRU": "#56B4E9",
+    "coarse bins": "#CC79A7",
     "CLOCK": "#009E73",
     "FIFO ring": "#E69F00",
     "random": "#999999",
@@ -25,10 +26,10 @@ _DPI = 110
 def save_picture(report: dict[str, Any], path: Path) -> None:
     """Write one panel for each trace, or for each set of layers that read the same text."""
     panels = grouped(report["traces"])
-    columns = 5
+    columns = 4
     rows = -(-len(panels) // columns)
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(14, 2.7 * rows), layout="constrained")
+        figure = Figure(figsize=(12, 2.7 * rows), layout="constrained")
         axes = np.atleast_1d(figure.subplots(rows, columns)).reshape(-1)
         for axis, (name, traces) in zip(axes, panels.items(), strict=False):
             _draw(axis, name, traces)

@@ -68,14 +68,20 @@ class ExactLru:
 
 
 class BinnedLru(ExactLru):
-    """Ages exact up to 127 steps, then eight bins an octave: what a histogram in shared memory can rank in one pass."""
+    """Ages exact below ``exact`` steps (a power of two), then ``parts`` bins an octave (a smaller one).
 
-    EXACT = 128
+    A histogram of the bins ranks all seats in one pass, without sorting. The default is the CUDA kernel's.
+    """
+
+    def __init__(self, num_seats: int, exact: int = 512, parts: int = 16) -> None:
+        super().__init__(num_seats)
+        self._exact, self._parts = exact, parts
 
     def _rank(self, age: Ints) -> Ints:
         octave = np.frexp(np.maximum(age, 1))[1].astype(np.int64) - 1  # floor(log2(age))
-        within = (age >> np.maximum(octave - 3, 0)) & 7
-        return np.where(age < self.EXACT, age, self.EXACT + (octave - 7) * 8 + within)
+        above = octave - (self._exact.bit_length() - 1)
+        within = (age >> np.maximum(octave - (self._parts.bit_length() - 1), 0)) & (self._parts - 1)
+        return np.where(age < self._exact, age, self._exact + above * self._parts + within)
 
 
 class Clock:

@@ -58,7 +58,7 @@ def gpu_engine(requests: int, observer: Observer) -> Watched:
 def _setting(context: int, requests: int, buffer: int, locality: Locality) -> Setting:
     tokens = requests * (context + NEW_TOKENS)
     sizes = PoolSizes(requests * (buffer + 1), tokens, tokens, buffer)
-    return Setting("hierarchical", context, NEW_TOKENS, Pools(sizes, requests), locality)
+    return Setting("hierarchical", context, NEW_TOKENS, Pools(sizes, requests), locality, (requests,))
 
 
 def _start(

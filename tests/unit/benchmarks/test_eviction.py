@@ -91,17 +91,29 @@ def test_a_buffer_for_everything_misses_only_what_it_never_saw(seed: int) -> Non
         assert len(new) - len(trace.newest) <= misses <= len(new), name
 
 
-def test_binned_ages_are_exact_up_to_127_and_then_an_eighth_of_an_octave() -> None:
-    rank = BinnedLru(1)._rank
+@pytest.mark.parametrize(("exact", "parts", "most"), [(512, 16, 1024), (128, 8, 256)])
+def test_binned_ages_are_exact_at_first_and_then_a_share_of_an_octave(
+    exact: int, parts: int, most: int
+) -> None:
     ages = np.arange(1, 20_000)
-    ranks = rank(ages)
+    ranks = BinnedLru(1, exact, parts)._rank(ages)
     assert bool((np.diff(ranks) >= 0).all())
-    assert ranks[:127].tolist() == list(range(1, 128))
-    widths = np.unique(ranks, return_counts=True)[1]
-    starts = ages[np.unique(ranks, return_index=True)[1]]
-    assert bool((widths[:-1] <= np.maximum(1, starts[:-1] // 8)).all())
-    assert ranks[127] > ranks[126]
-    assert int(ranks.max()) < 256
+    assert ranks[: exact - 1].tolist() == list(range(1, exact))
+    _, first, widths = np.unique(ranks, return_index=True, return_counts=True)
+    assert bool((widths[:-1] <= np.maximum(1, ages[first][:-1] // parts)).all())
+    assert ranks[exact - 1] > ranks[exact - 2]
+    assert int(ranks.max()) < most
+
+
+def test_bins_are_those_of_the_kernel() -> None:
+    def kernel(age: int) -> int:  # plan.cuh's bin_of, counted from the youngest
+        if age < 512:
+            return age
+        octave = age.bit_length() - 1
+        return 512 + (octave - 9) * 16 + ((age >> (octave - 4)) & 15)
+
+    ages = [1, 511, 512, 543, 544, 1023, 1024, 5000, 100_000]
+    assert BinnedLru(1)._rank(np.array(ages)).tolist() == [kernel(age) for age in ages]
 
 
 def test_clock_spares_what_was_used_since_the_hand_came_by() -> None:
