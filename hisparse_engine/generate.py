@@ -13,6 +13,8 @@ from hisparse_engine.engine import Engine
 from hisparse_engine.errors import CheckpointError
 from hisparse_engine.loading import load
 from hisparse_engine.models.checkpoint import Checkpoint
+from hisparse_engine.plan.at_start import plan_at_start
+from hisparse_engine.plan.text import one_line
 from hisparse_engine.progress import progress_bar
 from hisparse_engine.request import Request, RequestError, SamplingParams
 from hisparse_engine.tokenizer import Tokenizer
@@ -108,6 +110,7 @@ def generate(
         prompts = source.read(tokenizer, folder)
         needs = [max(1, len(prompt) + params.max_new_tokens - 1) for prompt in prompts]
         config = fit_pools(engine_fields, tier_fields, needs, checkpoint.config.index_topk)
+        plan = plan_at_start(config, checkpoint.config)
         model = load(checkpoint, config)
     logger = DecodeLogger(
         lambda line: print(line, file=sys.stderr),  # noqa: T201
@@ -116,6 +119,8 @@ def generate(
     )
     engine = Engine(model, config, observers=[logger.maybe_log])
     requests = [engine.add_request(prompt, params) for prompt in prompts]
+    if config.log_format != "json":
+        print(one_line(plan), file=sys.stderr)  # noqa: T201
     _run(engine, requests)
     stats = RunStats.of(engine)
     return [_result(request, tokenizer, config.mode, stats) for request in requests]

@@ -23,6 +23,7 @@ from hisparse_engine.loading import load
 from hisparse_engine.models.checkpoint import Checkpoint
 from hisparse_engine.models.config import ModelConfig
 from hisparse_engine.models.hf_config import parse_config
+from hisparse_engine.plan.at_start import plan_at_start, print_at_start
 from hisparse_engine.progress import progress_bar
 from hisparse_engine.request import Status
 from hisparse_engine.tokenizer import Tokenizer
@@ -117,6 +118,7 @@ def _start(
     folder = options.model or _demo_checkpoint()
     tokenizer = Tokenizer.open(folder)
     with Checkpoint.open(folder) as checkpoint:
+        plan = plan_at_start(config, checkpoint.config)
         model = load(checkpoint, config)
     logger = DecodeLogger(
         lambda line: console.print(line, markup=False),
@@ -126,6 +128,7 @@ def _start(
     engine = Engine(model, config, observers=[recorder.publish, logger.maybe_log])
     engine.publish()
     _welcome(console, exporter, stats_dir, engine)
+    print_at_start(plan, console)
     return engine, Clients(engine, tokenizer, options.load)
 
 

@@ -1,9 +1,10 @@
-"""Shapes out of the headers of a checkpoint's safetensors files: a few kilobytes a file, no weight, no torch."""
+"""Shapes and dtypes out of the headers of a checkpoint's safetensors files: some kilobytes a file, no weight, no torch."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from hisparse_engine.errors import CheckpointError
 from hisparse_engine.models.hf_config import read_json_object
@@ -14,7 +15,15 @@ _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000
 """The format's own limit."""
 
-Shapes = dict[str, tuple[int, ...]]
+
+class Header(NamedTuple):
+    """What a file says of one tensor; ``dtype`` in safetensors' words, such as ``BF16``."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+Headers = dict[str, Header]
 
 
 def has_weights(folder: Path) -> bool:
@@ -22,12 +31,12 @@ def has_weights(folder: Path) -> bool:
     return (folder / SINGLE_FILE).exists() or (folder / INDEX_FILE).exists()
 
 
-def read_shapes(folder: Path) -> Shapes:
-    """Return the shape of every tensor in ``folder``; :class:`CheckpointError` for a file that is missing or damaged."""
-    shapes: Shapes = {}
+def read_headers(folder: Path) -> Headers:
+    """Return what ``folder`` says of every tensor; :class:`CheckpointError` for a file that is missing or damaged."""
+    headers: Headers = {}
     for path in _files(folder):
-        shapes |= _read_header(path)
-    return shapes
+        headers |= _read_header(path)
+    return headers
 
 
 def _files(folder: Path) -> list[Path]:
@@ -43,7 +52,7 @@ def _files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(set(names))]
 
 
-def _read_header(path: Path) -> Shapes:
+def _read_header(path: Path) -> Headers:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
@@ -54,7 +63,11 @@ def _read_header(path: Path) -> Shapes:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
     try:
         entries = json.loads(header)
-        return {name: tuple(entry["shape"]) for name, entry in entries.items() if name != "__metadata__"}
+        return {
+            name: Header(tuple(entry["shape"]), entry["dtype"])
+            for name, entry in entries.items()
+            if name != "__metadata__"
+        }
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(
             f"{path}: has no safetensors header (a git-lfs pointer, or cut short); download the weights"

@@ -64,5 +64,6 @@ class Blueprint:
 
 def blueprint_of(model: ModelConfig, engine: EngineSettings) -> Blueprint:
     """Return what an engine with these settings follows; its weights are weighed by the shapes in ``model``."""
-    weights = weigh_config(model, engine.dtype).num_bytes
-    return Blueprint(model, engine.dtype, weights, engine.prefill_chunk_size, tables=engine.device == "cuda")
+    on_gpu = engine.device == "cuda"
+    weights = weigh_config(model, engine.dtype, fused=on_gpu).num_bytes
+    return Blueprint(model, engine.dtype, weights, engine.prefill_chunk_size, tables=on_gpu)

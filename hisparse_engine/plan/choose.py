@@ -100,7 +100,7 @@ def _weights(resolved: Resolved, options: PlanOptions) -> Weights:
     if options.weights_gib is not None:
         return Weights(int(options.weights_gib * GIB), "--weights-gib", {})
     assert resolved.model is not None
-    return weigh(resolved.folder, resolved.model, resolved.settings.engine.dtype)
+    return weigh(resolved.folder, resolved.model, resolved.settings.engine.dtype, fused=True)
 
 
 def _most(resolved: Resolved) -> int | None:

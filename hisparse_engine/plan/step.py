@@ -27,7 +27,7 @@ _SAMPLING_BYTES = 48
 _PROGRAMS_AT_ONCE, _HEADS_A_PROGRAM, _ROWS_A_PROGRAM = 132, 64, 12
 """Attention cuts a token's slots into shares while the device has programs to spare: an H200's, and the most results
 that each was seen to leave over all batch sizes."""
-_MOST_SHARES = 32
+_MOST_SHARES = 64
 
 
 @dataclass(frozen=True)

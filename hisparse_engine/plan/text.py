@@ -37,7 +37,7 @@ def memory_table(
         rows += _group_rows(_GROUPS[group], list(found), whole, hide=brief and group == "step")
     rows.append(_row("device memory", plan.all_device_bytes, whole))
     rows += [_part_row("", part, host_bytes) for part in plan.all_parts() if part.tier == "host"]
-    return table("Memory", _HEADER, rows, numbers=range(1, len(_HEADER)))
+    return table("Memory plan", _HEADER, rows, numbers=range(1, len(_HEADER)))
 
 
 def _group_rows(name: str, parts: list[Part], whole: int, *, hide: bool) -> Iterator[Sequence[str]]:

@@ -21,6 +21,7 @@ from hisparse_engine.engine import Engine
 from hisparse_engine.errors import HiSparseError
 from hisparse_engine.loading import load
 from hisparse_engine.models.checkpoint import Checkpoint
+from hisparse_engine.plan.at_start import plan_at_start, print_at_start
 from hisparse_engine.server import stderr
 from hisparse_engine.server.channel import Channel, FrontGoneError
 from hisparse_engine.server.engine_loop import EngineLoop
@@ -75,6 +76,7 @@ def _load(start: Start, resources: ExitStack) -> tuple[Engine, Path]:
     )
     with Checkpoint.open(Path(start.model)) as checkpoint:
         recorder = resources.enter_context(Recorder(stats_dir, identity))
+        plan = plan_at_start(config, checkpoint.config)
         model = load(checkpoint, config)
     logger = DecodeLogger(
         lambda line: print(line, file=sys.stderr),  # noqa: T201
@@ -83,6 +85,7 @@ def _load(start: Start, resources: ExitStack) -> tuple[Engine, Path]:
     )
     engine = Engine(model, config, observers=[recorder.publish, logger.maybe_log])
     engine.publish()
+    print_at_start(plan)
     return engine, stats_dir
 
 

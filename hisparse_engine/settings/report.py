@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from hisparse_engine.errors import ConfigError
 from hisparse_engine.memory_plan import GIB, MemoryPlan, Need
 from hisparse_engine.models.config import ModelConfig
+from hisparse_engine.plan.machine import main_memory_bytes
 from hisparse_engine.settings.given import SettingPath, dotted, flag_of
 from hisparse_engine.settings.resolve import Resolved
 from hisparse_engine.settings.validate import KEYS
@@ -169,8 +169,3 @@ def _notes(resolved: Resolved) -> Iterator[str]:
             yield (
                 f"{what} {needed / GIB:.2f} GiB of main memory, and this machine has {there / GIB:.2f} GiB"
             )
-
-
-def main_memory_bytes() -> int:
-    """Return this machine's main memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
