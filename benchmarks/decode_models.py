@@ -18,8 +18,15 @@ MODELS: dict[str, Callable[[int, int], ModelConfig]] = {
 }
 """Name → config of (layers, experts a layer). The first layer is dense; GLM-5.2 shares the indexer of one layer in four."""
 
+COMMON_DIRECTION = 2.0
+"""What all embeddings share, in standard deviations of what tells them apart; without it the own indexer selects anew."""
+
 
 @torch.inference_mode()
 def random_model(config: ModelConfig, device: torch.device) -> DsaModel:
-    """Make a model in bf16 on ``device``."""
-    return DsaModel(RandomWeights(1, torch.bfloat16, device), config)
+    """Make a model in bf16 on ``device``, whose hidden states share a direction as a trained model's do."""
+    model = DsaModel(RandomWeights(1, torch.bfloat16, device), config)
+    generator = torch.Generator(device).manual_seed(2)
+    common = torch.randn(config.hidden_size, generator=generator, device=device, dtype=torch.bfloat16)
+    model.embedding += COMMON_DIRECTION * common
+    return model
