@@ -1,6 +1,6 @@
 """``attend`` on the GPU: which kernel, which tiles and how many shares, by fixed rules; then one or two launches.
 
-The rules see shapes, the type and the device's size only, never what the tensors hold: the same shapes run the same
+The rules see shapes, types and the device's size only, never what the tensors hold: the same shapes run the same
 configuration and give the same bits, and a launch may be captured in a CUDA graph.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 import triton
@@ -18,7 +19,8 @@ from hisparse_engine.ops.gpu.attention_kernels import add_shares, attend_share
 _SMALLEST_DOT = 16  # what tl.dot takes in every dimension
 _SHARE_COST = 3  # what starting and finishing a share costs, in tiles
 _MOST_SHARES = 64
-_CPU_PROCESSORS = 4  # under Triton's interpreter
+_SUM_ELEMENTS = 8192  # that one program of the sum over shares holds
+_GLUON_VERSION = "3.6."  # of Triton: its Gluon is experimental, and the kernel written in it is for this one
 
 
 @dataclass(frozen=True)
@@ -32,37 +34,52 @@ class Tiling:
     """Of Triton's pipeline; a row's address is itself loaded, so n stages keep (n - 1) // 2 tiles of rows in flight."""
     per_processor: int
     """How many programs a multiprocessor runs at once."""
+    hopper: bool = False
+    """Run the kernel of warp groups, where ``num_stages`` is the number of its buffers."""
+
+
+class Device(NamedTuple):
+    """What the rules know of a device."""
+
+    processors: int
+    is_hopper: bool
 
 
 def attend(
     query: torch.Tensor, rows: torch.Tensor, slots: torch.Tensor, *, scale: float, latent_dim: int
 ) -> torch.Tensor:
     """See :meth:`hisparse_engine.ops.interface.Operations.attend`."""
-    (tokens, heads, _), k = query.shape, slots.shape[1]
+    (tokens, heads, width), k = query.shape, slots.shape[1]
     if tokens == 0 or k == 0:
         return query.new_zeros((tokens, heads, latent_dim))
-    tiling = choose_tiling(heads, query.dtype)
-    shares = choose_shares(tokens, heads, k, tiling, _processors(query.device))
+    device = describe_device(query.device)
+    tiling = choose_tiling(heads, width, latent_dim, k, query.dtype, device)
+    shares = choose_shares(tokens, heads, k, tiling, device)
     return attend_tiled(query, rows, slots, scale, latent_dim, tiling, shares)
 
 
-def choose_tiling(heads: int, dtype: torch.dtype) -> Tiling:
+def choose_tiling(
+    heads: int, width: int, latent_dim: int, k: int, dtype: torch.dtype, device: Device
+) -> Tiling:
     """Return the tiles for ``heads``: few heads are a matter of bytes in flight, many of the matrix units."""
     if dtype == torch.float32:
         return Tiling(16, 16, 4, 2, 1)
     if heads <= 32:
         return Tiling(16, 32, 4, 5, 2)
+    if device.is_hopper and dtype == torch.bfloat16 and (latent_dim, width, k % 32) == (512, 576, 0):
+        return Tiling(64, 32, 4, 4, 1, hopper=True)
     return Tiling(64, 64, 8, 3, 1)
 
 
-def choose_shares(tokens: int, heads: int, k: int, tiling: Tiling, processors: int) -> int:
-    """Return into how many shares each token's slots are cut: as few as keep the whole device busy for the least time."""
+def choose_shares(tokens: int, heads: int, k: int, tiling: Tiling, device: Device) -> int:
+    """Return into how many shares each token's slots are cut: as few as keep the device busy for the least time."""
     tiles = triton.cdiv(k, tiling.block_entries)
     programs = tokens * triton.cdiv(heads, tiling.block_heads)
-    at_once = processors * tiling.per_processor
+    at_once = device.processors * tiling.per_processor
 
     def cost(shares: int) -> int:
-        return triton.cdiv(programs * shares, at_once) * (triton.cdiv(tiles, shares) + _SHARE_COST)
+        turns = triton.cdiv(programs * shares, at_once)
+        return int(turns * (triton.cdiv(tiles, shares) + _SHARE_COST))
 
     return min(range(1, min(tiles, _MOST_SHARES) + 1), key=cost)
 
@@ -77,7 +94,7 @@ def attend_tiled(
     shares: int,
 ) -> torch.Tensor:
     """Attend with a given cut; what :func:`attend` does once it has chosen."""
-    (tokens, heads, width), k = query.shape, slots.shape[1]
+    (tokens, heads, _), k = query.shape, slots.shape[1]
     tiles = triton.cdiv(triton.cdiv(k, tiling.block_entries), shares)
     shares = triton.cdiv(k, tiles * tiling.block_entries)  # no share is empty
     out = query.new_empty((tokens, heads, latent_dim))
@@ -85,17 +102,25 @@ def attend_tiled(
     if shares > 1:
         parts = query.new_empty((tokens, shares, heads, latent_dim), dtype=torch.float32)
         sums = query.new_empty((tokens, shares, heads), dtype=torch.float32)
-    head_blocks = triton.cdiv(heads, tiling.block_heads)
-    attend_share[(tokens * shares * head_blocks,)](
-        query.contiguous(),
-        rows,
-        slots,
-        parts,
-        sums,
-        scale * math.log2(math.e),
+    tensors = query.contiguous(), rows, slots, parts, sums
+    run = _run_hopper if tiling.hopper else _run
+    run(tensors, scale * math.log2(math.e), latent_dim, tiling, shares, tiles)
+    if shares > 1:
+        _add_shares(parts, sums, out)
+    return out
+
+
+def _run(
+    tensors: tuple[torch.Tensor, ...], scale: float, latent_dim: int, tiling: Tiling, shares: int, tiles: int
+) -> None:
+    query, _, slots, _, _ = tensors
+    tokens, heads, width = query.shape
+    attend_share[(tokens * shares * triton.cdiv(heads, tiling.block_heads),)](
+        *tensors,
+        scale,
         shares,
         HEADS=heads,
-        K=k,
+        K=slots.shape[1],
         LATENT=latent_dim,
         WIDTH=width,
         SHARE_TILES=tiles,
@@ -107,28 +132,62 @@ def attend_tiled(
         num_warps=tiling.num_warps,
         num_stages=tiling.num_stages,
     )
-    if shares > 1:
-        block = min(128, triton.next_power_of_2(latent_dim))
-        add_shares[(tokens * heads, triton.cdiv(latent_dim, block))](
-            parts,
-            sums,
-            out,
-            shares,
-            HEADS=heads,
-            LATENT=latent_dim,
-            BLOCK_S=triton.next_power_of_2(shares),
-            BLOCK_L=block,
-            num_warps=4,
-        )
-    return out
+
+
+def _run_hopper(
+    tensors: tuple[torch.Tensor, ...], scale: float, latent_dim: int, tiling: Tiling, shares: int, tiles: int
+) -> None:
+    from hisparse_engine.ops.gpu.attention_hopper import attend_share_hopper
+
+    query, _, slots, _, _ = tensors
+    tokens, heads, width = query.shape
+    attend_share_hopper[(tokens * shares * triton.cdiv(heads, tiling.block_heads),)](
+        *tensors,
+        scale,
+        shares,
+        HEADS=heads,
+        K=slots.shape[1],
+        LATENT=latent_dim,
+        WIDTH=width,
+        SHARE_TILES=tiles,
+        BLOCK_H=tiling.block_heads,
+        BLOCK_N=tiling.block_entries,
+        BUFFERS=tiling.num_stages,
+        WEIGHT_BUFFERS=2,
+        SPLIT=shares > 1,
+        num_warps=tiling.num_warps,
+    )
+
+
+def _add_shares(parts: torch.Tensor, sums: torch.Tensor, out: torch.Tensor) -> None:
+    tokens, shares, heads, latent_dim = parts.shape
+    block_shares = triton.next_power_of_2(shares)
+    block = min(triton.next_power_of_2(latent_dim), _SUM_ELEMENTS // block_shares)
+    linked = out.device.type == "cuda"  # launched while the shares still run, and waits for them
+    add_shares[(tokens * heads, triton.cdiv(latent_dim, block))](
+        parts,
+        sums,
+        out,
+        shares,
+        HEADS=heads,
+        LATENT=latent_dim,
+        BLOCK_S=block_shares,
+        BLOCK_L=block,
+        LINKED=linked,
+        num_warps=4,
+        **({"launch_pdl": True} if linked else {}),
+    )
 
 
 def _dot_size(size: int) -> int:
-    return max(_SMALLEST_DOT, triton.next_power_of_2(size))
+    return max(_SMALLEST_DOT, int(triton.next_power_of_2(size)))
 
 
 @lru_cache
-def _processors(device: torch.device) -> int:
+def describe_device(device: torch.device) -> Device:
+    """Return what the rules need; on the CPU, where Triton's interpreter runs, the numbers of nothing in particular."""
     if device.type != "cuda":
-        return _CPU_PROCESSORS
-    return torch.cuda.get_device_properties(device).multi_processor_count
+        return Device(4, is_hopper=False)
+    properties = torch.cuda.get_device_properties(device)
+    has_gluon = triton.__version__.startswith(_GLUON_VERSION)
+    return Device(properties.multi_processor_count, is_hopper=properties.major == 9 and has_gluon)

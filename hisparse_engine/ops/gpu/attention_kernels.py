@@ -5,11 +5,11 @@ finite number far below any score: its weight vanishes beside any row's, and whe
 are those of zeros. So no step of the softmax needs a special case, and what unselected rows hold never matters.
 """
 
-# ruff: noqa: N803 (compile-time constants in capitals, as everywhere in Triton)
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_wait
 
 _EMPTY = tl.constexpr(-1.0e30)
 
@@ -101,12 +101,15 @@ def add_shares(
     LATENT: tl.constexpr,
     BLOCK_S: tl.constexpr,  # shares, rounded up
     BLOCK_L: tl.constexpr,
+    LINKED: tl.constexpr,
 ):
     """One program: BLOCK_L numbers of one token's head. The shares are added in a fixed order."""
     pair = tl.program_id(0)
     token, head = pair // HEADS, pair % HEADS
     latent = tl.program_id(1) * BLOCK_L + tl.arange(0, BLOCK_L)
     share = tl.arange(0, BLOCK_S)
+    if LINKED:
+        gdc_wait()
     place = (token.to(tl.int64) * shares + share) * HEADS + head
     total = tl.load(sums + place, mask=share < shares, other=float("-inf"))
     weight = tl.exp2(total - tl.max(total, 0))

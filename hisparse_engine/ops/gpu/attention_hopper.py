@@ -1,0 +1,227 @@
+"""``attend`` for blocks of 64 heads on Hopper, in three warp groups with roles of their own (Gluon).
+
+*Score* multiplies the query with a tile of rows, one tile ahead of its softmax, and hands on the weights and the factor
+by which the sums shrink. Two *value* groups each own half of the latent: they copy that half of the rows to one of
+BUFFERS shared buffers, hold that half of the sums in registers, and refill a buffer as soon as they have used it. So
+copies, scores and values of different tiles overlap, and each row is read once.
+
+Compiled for 12 warps of 168 registers: the sums alone take 128, and more warps would leave too few.
+"""
+
+from __future__ import annotations
+
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    async_copy,
+    fence_async_shared,
+    mbarrier,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+
+_EMPTY = gl.constexpr(-1.0e30)  # as in attention_kernels
+_LATENT = gl.constexpr(
+    gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
+)  # a warp reads 128 bytes of four rows
+_ROPE = gl.constexpr(gl.BlockedLayout([1, 8], [8, 4], [4, 1], [1, 0]))  # a warp reads 64 bytes of eight rows
+
+
+@gluon.jit
+def _load_slots(slots, tile, tiles, BLOCK_N):
+    """Return a tile's slots twice, as the copies of the latent and of the rope key want them; NONE past the last tile."""
+    entry = tile * BLOCK_N + gl.arange(0, BLOCK_N, gl.SliceLayout(1, _LATENT))
+    latent_slots = gl.load(slots + entry, mask=entry < tiles * BLOCK_N, other=-1)
+    entry = tile * BLOCK_N + gl.arange(0, BLOCK_N, gl.SliceLayout(1, _ROPE))
+    return latent_slots, gl.load(slots + entry, mask=entry < tiles * BLOCK_N, other=-1)
+
+
+@gluon.jit
+def _copy_half(rows, latent_slots, rope_slots, latent, rope, filled, side, LATENT, ROPE):
+    """Start copying half of a tile's rows to a buffer, and tell ``filled`` when it is there; NONE's row becomes zeros."""
+    column = side * (LATENT // 2) + gl.arange(0, LATENT // 2, gl.SliceLayout(0, _LATENT))
+    pointer = rows + latent_slots.to(gl.int64)[:, None] * (LATENT + ROPE) + column[None, :]
+    async_copy.async_copy_global_to_shared(latent, pointer, mask=(latent_slots >= 0)[:, None])
+    column = LATENT + side * (ROPE // 2) + gl.arange(0, ROPE // 2, gl.SliceLayout(0, _ROPE))
+    pointer = rows + rope_slots.to(gl.int64)[:, None] * (LATENT + ROPE) + column[None, :]
+    async_copy.async_copy_global_to_shared(rope, pointer, mask=(rope_slots >= 0)[:, None])
+    async_copy.mbarrier_arrive(filled, increment_count=False)
+
+
+@gluon.jit
+def _multiply(query, tile, buffer, zero):
+    """Start the scores of one tile: the four parts of a row one after another."""
+    score = warpgroup_mma(query[0], tile[0].index(buffer).permute((1, 0)), zero, use_acc=False, is_async=True)
+    score = warpgroup_mma(query[1], tile[1].index(buffer).permute((1, 0)), score, is_async=True)
+    score = warpgroup_mma(query[2], tile[2].index(buffer).permute((1, 0)), score, is_async=True)
+    return warpgroup_mma(query[3], tile[3].index(buffer).permute((1, 0)), score, is_async=True)
+
+
+@gluon.jit
+def _score(
+    query, tile_rows, weights, factors, filled, given, used, slots, sums, scale, heads_left, tiles,
+    BLOCK_H, BLOCK_N, BUFFERS, WEIGHT_BUFFERS, SPLIT,
+):  # fmt: skip
+    layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_N, 16])
+    entry = gl.arange(0, BLOCK_N, gl.SliceLayout(0, layout))
+    zero = gl.zeros([BLOCK_H, BLOCK_N], gl.float32, layout)
+    top = gl.full([BLOCK_H], _EMPTY, gl.float32, gl.SliceLayout(1, layout))
+    total = gl.zeros([BLOCK_H], gl.float32, gl.SliceLayout(1, layout))
+    gl.thread_barrier()  # the query is in its place
+
+    slot = gl.load(slots + entry)
+    mbarrier.wait(filled.index(0), 0)
+    fence_async_shared()
+    score = warpgroup_mma_wait(0, deps=[_multiply(query, tile_rows, 0, zero)])
+    for tile in range(tiles):
+        # The last turn multiplies its own tile again, and nobody looks: a branch around it would cost registers.
+        ahead = gl.minimum(tile + 1, tiles - 1)
+        next_slot = gl.load(slots + ahead * BLOCK_N + entry)
+        mbarrier.wait(filled.index(ahead % BUFFERS), (ahead // BUFFERS) & 1)
+        fence_async_shared()
+        pending = _multiply(query, tile_rows, ahead % BUFFERS, zero)
+
+        scaled = gl.where((slot >= 0)[None, :], score * scale, _EMPTY)
+        new_top = gl.maximum(top, gl.max(scaled, 1))
+        weight = gl.exp2(scaled - new_top[:, None])
+        factor = gl.exp2(top - new_top)
+        total = total * factor + gl.sum(weight, 1)
+        top = new_top
+        place = tile % WEIGHT_BUFFERS
+        mbarrier.wait(used.index(place), ((tile // WEIGHT_BUFFERS) & 1) ^ 1)
+        weights.index(place).store(weight.to(weights.dtype))
+        factors.index(place).store(factor)
+        fence_async_shared()
+        gl.thread_barrier()
+        mbarrier.arrive(given.index(place))
+        score = warpgroup_mma_wait(0, deps=[pending])
+        slot = next_slot
+
+    place = tiles % WEIGHT_BUFFERS
+    mbarrier.wait(used.index(place), ((tiles // WEIGHT_BUFFERS) & 1) ^ 1)
+    factors.index(place).store(1.0 / total)
+    gl.thread_barrier()
+    mbarrier.arrive(given.index(place))
+    if SPLIT:
+        head = gl.arange(0, BLOCK_H, gl.SliceLayout(1, layout))
+        gl.store(sums + head, top + gl.log2(total), mask=head < heads_left)
+
+
+@gluon.jit
+def _value(
+    values, rope, weights, factors, filled, given, used, rows, slots, out, heads_left, tiles,
+    SIDE, BLOCK_H, BLOCK_N, LATENT, ROPE, BUFFERS, WEIGHT_BUFFERS,
+):  # fmt: skip
+    half: gl.constexpr = LATENT // 2
+    layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, half, 16])
+    for tile in gl.static_range(BUFFERS):
+        if tile < tiles:
+            a, b = _load_slots(slots, tile, tiles, BLOCK_N)
+            _copy_half(
+                rows, a, b, values.index(tile), rope.index(tile), filled.index(tile), SIDE, LATENT, ROPE
+            )
+    acc = gl.zeros([BLOCK_H, half], gl.float32, layout)
+    for tile in range(tiles):
+        place = tile % WEIGHT_BUFFERS
+        buffer = tile % BUFFERS
+        a, b = _load_slots(slots, tile + BUFFERS, tiles, BLOCK_N)
+        mbarrier.wait(given.index(place), (tile // WEIGHT_BUFFERS) & 1)
+        fence_async_shared()
+        acc = acc * factors.index(place).load(gl.SliceLayout(1, layout))[:, None]
+        pending = warpgroup_mma(weights.index(place), values.index(buffer), acc, is_async=True)
+        acc = warpgroup_mma_wait(0, deps=[pending])
+        gl.thread_barrier()
+        mbarrier.arrive(used.index(place))
+        if tile + BUFFERS < tiles:
+            _copy_half(
+                rows, a, b, values.index(buffer), rope.index(buffer), filled.index(buffer), SIDE, LATENT, ROPE
+            )
+    place = tiles % WEIGHT_BUFFERS
+    mbarrier.wait(given.index(place), (tiles // WEIGHT_BUFFERS) & 1)
+    acc = acc * factors.index(place).load(gl.SliceLayout(1, layout))[:, None]
+    head = gl.arange(0, BLOCK_H, gl.SliceLayout(1, layout))[:, None]
+    column = SIDE * half + gl.arange(0, half, gl.SliceLayout(0, layout))[None, :]
+    gl.store(out + head * LATENT + column, acc.to(out.dtype.element_ty), mask=head < heads_left)
+
+
+@gluon.jit
+def _load_query(query, heads_left, WIDTH, FIRST, SIZE, BLOCK_H, ACROSS, SHARED):
+    """Copy columns of the block's queries to shared memory; zeros for the heads that there are not."""
+    head = gl.arange(0, BLOCK_H, gl.SliceLayout(1, ACROSS))[:, None]
+    column = FIRST + gl.arange(0, SIZE, gl.SliceLayout(0, ACROSS))[None, :]
+    part = gl.load(query + head * WIDTH + column, mask=(head < heads_left) & (column >= 0), other=0.0)
+    return gl.allocate_shared_memory(query.dtype.element_ty, [BLOCK_H, SIZE], SHARED, part)
+
+
+@gluon.jit(do_not_specialize=["shares"])
+def attend_share_hopper(
+    query, rows, slots, out, sums, scale, shares,
+    HEADS: gl.constexpr,
+    K: gl.constexpr,  # a multiple of BLOCK_N
+    LATENT: gl.constexpr,
+    WIDTH: gl.constexpr,
+    SHARE_TILES: gl.constexpr,
+    BLOCK_H: gl.constexpr,
+    BLOCK_N: gl.constexpr,
+    BUFFERS: gl.constexpr,
+    WEIGHT_BUFFERS: gl.constexpr,
+    SPLIT: gl.constexpr,  # there are several shares
+):  # fmt: skip
+    """Do what ``attention_kernels.attend_share`` does."""
+    head_blocks: gl.constexpr = (HEADS + BLOCK_H - 1) // BLOCK_H
+    rope_dim: gl.constexpr = WIDTH - LATENT
+    half: gl.constexpr = LATENT // 2
+    dtype: gl.constexpr = rows.dtype.element_ty
+    program = gl.program_id(0)  # neighbours share a token's rows: head blocks are innermost
+    token = program // (shares * head_blocks)
+    share = program // head_blocks % shares
+    head = program % head_blocks * BLOCK_H
+    heads_left = HEADS - head
+
+    wide: gl.constexpr = gl.NVMMASharedLayout(128, 16)
+    narrow: gl.constexpr = gl.NVMMASharedLayout(rope_dim, 16)  # half a rope key's bytes
+    low = gl.allocate_shared_memory(dtype, [BUFFERS, BLOCK_N, half], wide)
+    high = gl.allocate_shared_memory(dtype, [BUFFERS, BLOCK_N, half], wide)
+    rope_low = gl.allocate_shared_memory(dtype, [BUFFERS, BLOCK_N, rope_dim // 2], narrow)
+    rope_high = gl.allocate_shared_memory(dtype, [BUFFERS, BLOCK_N, rope_dim // 2], narrow)
+    weights = gl.allocate_shared_memory(
+        dtype, [WEIGHT_BUFFERS, BLOCK_H, BLOCK_N], gl.NVMMASharedLayout(2 * BLOCK_N, 16)
+    )
+    factors = gl.allocate_shared_memory(
+        gl.float32, [WEIGHT_BUFFERS, BLOCK_H], gl.SwizzledSharedLayout(1, 1, 1, [0])
+    )
+    filled = gl.allocate_shared_memory(gl.int64, [BUFFERS, 1], mbarrier.MBarrierLayout())
+    given = gl.allocate_shared_memory(gl.int64, [WEIGHT_BUFFERS, 1], mbarrier.MBarrierLayout())
+    used = gl.allocate_shared_memory(gl.int64, [WEIGHT_BUFFERS, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(BUFFERS):
+        mbarrier.init(filled.index(i), count=256)  # every thread of both value groups
+    for i in gl.static_range(WEIGHT_BUFFERS):
+        mbarrier.init(given.index(i), count=1)
+        mbarrier.init(used.index(i), count=2)  # both value groups
+
+    block = query + (token.to(gl.int64) * HEADS + head) * WIDTH
+    q_low = _load_query(block, heads_left, WIDTH, 0, half, BLOCK_H, _LATENT, wide)
+    q_high = _load_query(block, heads_left, WIDTH, half, half, BLOCK_H, _LATENT, wide)
+    q_rope_low = _load_query(block, heads_left, WIDTH, LATENT, rope_dim // 2, BLOCK_H, _ROPE, narrow)
+    q_rope_high = _load_query(
+        block, heads_left, WIDTH, LATENT + rope_dim // 2, rope_dim // 2, BLOCK_H, _ROPE, narrow
+    )
+    fence_async_shared()
+
+    place = (token.to(gl.int64) * shares + share) * HEADS + head
+    share_slots = slots + token.to(gl.int64) * K + share * SHARE_TILES * BLOCK_N
+    share_out = out + place * LATENT
+    tiles = gl.minimum(SHARE_TILES, K // BLOCK_N - share * SHARE_TILES)
+    gl.warp_specialize(
+        [
+            (_score, ((q_low, q_high, q_rope_low, q_rope_high), (low, high, rope_low, rope_high), weights, factors,
+                      filled, given, used, share_slots, sums + place, scale, heads_left, tiles, BLOCK_H, BLOCK_N,
+                      BUFFERS, WEIGHT_BUFFERS, SPLIT)),
+            (_value, (low, rope_low, weights, factors, filled, given, used, rows, share_slots, share_out, heads_left,
+                      tiles, 0, BLOCK_H, BLOCK_N, LATENT, rope_dim, BUFFERS, WEIGHT_BUFFERS)),
+            (_value, (high, rope_high, weights, factors, filled, given, used, rows, share_slots, share_out, heads_left,
+                      tiles, 1, BLOCK_H, BLOCK_N, LATENT, rope_dim, BUFFERS, WEIGHT_BUFFERS)),
+        ],
+        [4, 4],
+        [168, 168],
+    )  # fmt: skip
