@@ -165,17 +165,20 @@ class TableHiSparseCoordinator(TwoTierPools):
             return
         wanting = [seat for seat in self._seats if self._useful(seat) > seat.device.size]
         for seat in sorted(wanting, key=lambda seat: seat.device.size):
-            size = seat.device.size
-            more = min(self._useful(seat) - size, self.device_pool.num_free)
-            if more <= 0:
-                return
+            # A quarter more at a time: several that grow share what is free.
+            step = max(GROWTH_SLOTS, seat.device.size // 4)
+            self._grow_buffer(seat, min(self._useful(seat), seat.device.size + step))
+
+    def _grow_buffer(self, seat: TableSeat, size: int) -> None:
+        before = seat.device.size
+        more = min(size - before, self.device_pool.num_free)
+        if more > 0:
             self.device_pool.extend(seat.device, more)
-            self.hot.grow(seat.row, size, seat.device.slots[size:])
+            self.hot.grow(seat.row, before, seat.device.slots[before:])
 
     def _useful(self, seat: TableSeat) -> int:
-        """Return the slots that a request can fill now or soon: never more than one step of growth at a time."""
-        needed = min(seat.max_tokens, self.max_buffer, -(-seat.length // GROWTH_SLOTS) * GROWTH_SLOTS)
-        return min(needed, max(seat.device.size + GROWTH_SLOTS, seat.device.size * 5 // 4))
+        """Return the slots that a request's sequence can fill now or soon."""
+        return min(seat.max_tokens, self.max_buffer, -(-seat.length // GROWTH_SLOTS) * GROWTH_SLOTS)
 
     # ---- prefill ---------------------------------------------------------------------------------------------
 
@@ -212,6 +215,10 @@ class TableHiSparseCoordinator(TwoTierPools):
                 at += run.length
 
         return self.link.send(copy)
+
+    def make_room_for_prompt(self, seat: Seat) -> None:
+        """Let the buffer grow before the prompt's tail is seated: with room for all of it nothing will ever miss."""
+        self._grow_buffer(_table(seat), self._useful(_table(seat)))
 
     def seat_prompt(self, seat: Seat, staged: torch.cuda.Event | None) -> int:
         """Seat as much of a prompt's tail as the buffer takes; return how many rows that is."""

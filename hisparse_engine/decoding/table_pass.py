@@ -113,7 +113,7 @@ class TablePrefillPass:
         self._starts = torch.full((num_tokens,), seat.stretch.start, dtype=torch.int64, device=device)
         self._lengths = (self.positions + 1).int()
         self._index_slots = tokens.index_slots[seat.stretch.start + start : seat.stretch.start + seat.length]
-        rows.begin_prompt(seat, num_tokens)
+        rows.begin_prompt(seat, num_tokens, last=last)
 
     def select(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, weights: torch.Tensor

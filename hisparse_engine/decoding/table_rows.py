@@ -45,8 +45,8 @@ class Rows(Protocol):
     def decode(self, layer: int, batch: Batch, new: torch.Tensor, positions: torch.Tensor) -> Located:
         """Store the batch's ``new [batch, row_dim]`` rows and locate ``positions`` int32 ``[batch, k]``."""
 
-    def begin_prompt(self, seat: TableSeat, num_tokens: int) -> None:
-        """Start a chunk whose tokens end at ``seat.length``."""
+    def begin_prompt(self, seat: TableSeat, num_tokens: int, *, last: bool) -> None:
+        """Start a chunk whose tokens end at ``seat.length``; ``last`` marks the final one."""
 
     def prompt(
         self, layer: int, seat: TableSeat, new: torch.Tensor, positions: torch.Tensor, *, last: bool
@@ -70,7 +70,7 @@ class ResidentRows:
         self._ops.locate(tokens, batch.rows, batch.lengths, positions, rows, new, slots)
         return Located(rows, slots)
 
-    def begin_prompt(self, seat: TableSeat, num_tokens: int) -> None:
+    def begin_prompt(self, seat: TableSeat, num_tokens: int, *, last: bool) -> None:
         """Nothing to prepare."""
 
     def prompt(
@@ -162,8 +162,10 @@ class TwoTierRows:
 
     # ---- prefill ---------------------------------------------------------------------------------------------
 
-    def begin_prompt(self, seat: TableSeat, num_tokens: int) -> None:
+    def begin_prompt(self, seat: TableSeat, num_tokens: int, *, last: bool) -> None:
         """Begin to stream the first layer's earlier rows."""
+        if last:
+            self._coordinator.make_room_for_prompt(seat)
         self._fetched = self._coordinator.fetch_earlier(0, seat, seat.length - num_tokens)
 
     def prompt(

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
 from hisparse_engine.config import EngineConfig, HiSparseConfig
+from hisparse_engine.decoding.backend import MakeBackend, eager_backend, table_backend
 from hisparse_engine.engine import Engine
 from hisparse_engine.models.checkpoint import Checkpoint
 from hisparse_engine.models.config import ModelConfig
 from hisparse_engine.models.dsa import DsaModel, load_model
 from hisparse_engine.models.hf_config import parse_config
 from hisparse_engine.models.weights import WeightReader
+from hisparse_engine.ops import reference
 from hisparse_engine.request import Request
 
 VOCABULARY = 256
@@ -132,6 +135,13 @@ class RecordingEngine(Engine):
     def logits_of(self, request: Request) -> torch.Tensor:
         """Return ``[tokens, vocab]`` of a request."""
         return torch.stack(self.recorded[request.id])
+
+
+BACKENDS: dict[str, MakeBackend] = {
+    "eager": eager_backend,
+    "tables": partial(table_backend, ops=reference),
+}
+"""Both ways of decoding; the one over tables, made for CUDA graphs, runs uncaptured on the reference operations."""
 
 
 def engine_config(*, hisparse: dict[str, Any] | None = None, **fields: Any) -> EngineConfig:

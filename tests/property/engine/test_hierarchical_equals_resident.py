@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -16,13 +16,12 @@ import torch
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from hisparse_engine.decoding.backend import MakeBackend, eager_backend, table_backend
+from hisparse_engine.decoding.backend import MakeBackend, eager_backend
 from hisparse_engine.memory.prefix_tree import Tokens
 from hisparse_engine.models.dsa import DsaModel
-from hisparse_engine.ops import reference
 from hisparse_engine.request import Request, SamplingParams, Status
 from hisparse_engine.table_coordinator import TableHiSparseCoordinator
-from tests.support.models import RecordingEngine, engine_config, random_prompt, tiny_model
+from tests.support.models import BACKENDS, RecordingEngine, engine_config, random_prompt, tiny_model
 
 TOP_K = 4
 MAX_PROMPT, MAX_NEW = 40, 12
@@ -94,9 +93,6 @@ def pools(draw: st.DrawFn) -> dict[str, int]:
         "device_tokens": draw(st.integers(1, 5)) * (buffer + 1) + draw(st.integers(0, 3)),
         "host_tokens": draw(st.integers(MAX_PROMPT + MAX_NEW, 300)),
     }
-
-
-over_tables: MakeBackend = partial(table_backend, ops=reference)
 
 
 class SideBySide:
@@ -174,7 +170,7 @@ class SideBySide:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from([eager_backend, over_tables]),
+    st.sampled_from(sorted(BACKENDS)),
     st.sampled_from(sorted(MODELS)),
     st.sampled_from([torch.float32, torch.bfloat16]),
     pools(),
@@ -183,7 +179,7 @@ class SideBySide:
     st.sampled_from([1, 3, 64]),
 )
 def test_every_logit_is_equal_bit_for_bit(
-    backend: MakeBackend,
+    backend: str,
     name: str,
     dtype: torch.dtype,
     sizes: dict[str, int],
@@ -194,7 +190,7 @@ def test_every_logit_is_equal_bit_for_bit(
     both = SideBySide(
         model_of(name, dtype),
         sizes,
-        backend,
+        BACKENDS[backend],
         prefill_chunk_size=chunk,
         max_running_requests=max_running,
         dtype=str(dtype).removeprefix("torch."),

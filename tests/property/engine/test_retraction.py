@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from hisparse_engine.engine import Engine
 from hisparse_engine.request import Outcome, Request, SamplingParams, Status
-from tests.support.models import engine_config, random_prompt, tiny_model
+from tests.support.models import BACKENDS, engine_config, random_prompt, tiny_model
 
 MODEL = tiny_model(seed=3)
 BUFFER = MODEL.config.index_topk
 HOST = 700
 
 
-def make_engine(*, mode: str, **pools: Any) -> Engine:
+def make_engine(*, mode: str, backend: str = "eager", **pools: Any) -> Engine:
     tiers = {"device_buffer_size": BUFFER, "device_tokens": 8 * (BUFFER + 1), "host_tokens": HOST, **pools}
     config = engine_config(
         mode=mode,
@@ -27,7 +27,7 @@ def make_engine(*, mode: str, **pools: Any) -> Engine:
         audit_every=1,
         prefill_chunk_size=64,
     )
-    return Engine(MODEL, config)
+    return Engine(MODEL, config, backend=BACKENDS[backend])
 
 
 def alone(prompt: list[int], params: SamplingParams) -> list[int]:
@@ -51,13 +51,14 @@ def teach_short_answers(engine: Engine) -> None:
     lengths=st.lists(st.tuples(st.integers(1, 120), st.integers(1, 120)), min_size=4, max_size=7),
     temperature=st.sampled_from([0.0, 0.8]),
     mode=st.sampled_from(["hierarchical", "resident"]),
+    backend=st.sampled_from(sorted(BACKENDS)),
 )
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_every_request_ends_with_the_tokens_of_an_undisturbed_run(
-    lengths: list[tuple[int, int]], temperature: float, mode: str
+    lengths: list[tuple[int, int]], temperature: float, mode: str, backend: str
 ) -> None:
     pools = {} if mode == "hierarchical" else {"device_tokens": HOST, "index_tokens": HOST}
-    engine = make_engine(mode=mode, **pools)
+    engine = make_engine(mode=mode, backend=backend, **pools)
     teach_short_answers(engine)
     asked = [
         (random_prompt(prompt, seed), SamplingParams(new, temperature, seed=seed, ignore_eos=True))
