@@ -1,0 +1,46 @@
+"""The fixed rules of the GPU ``attend``: which tiles, how many shares. No device is needed to ask them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from hisparse_engine.ops.gpu.attention import Device, Tiling, choose_shares, choose_tiling
+
+H200 = Device(132, is_hopper=True)
+TILING = Tiling(64, 32, 4, 4, 1)
+LARGE = {"width": 576, "latent_dim": 512, "k": 2048}
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3, 8, 32, 100, 131])
+def test_a_small_batch_is_cut_until_the_device_is_busy(tokens: int) -> None:
+    shares = choose_shares(tokens, 64, 2048, TILING, H200)
+    tiles = 2048 // TILING.block_entries
+    assert 1 <= shares <= tiles
+    assert tokens * shares > H200.processors / 2 or shares == tiles
+    turns = math.ceil(tokens * shares / H200.processors)
+    assert turns == 1 or turns * math.ceil(tiles / shares) <= tiles
+
+
+def test_a_large_batch_is_not_cut_for_nothing() -> None:
+    assert choose_shares(10 * 132, 64, 2048, TILING, H200) == 1
+    assert choose_shares(132, 64, 2048, TILING, H200) == 1
+
+
+def test_few_entries_bound_the_shares() -> None:
+    assert choose_shares(1, 4, 7, TILING, H200) == 1
+    assert choose_shares(1, 4, 3 * TILING.block_entries, TILING, H200) <= 3
+
+
+def test_many_heads_take_the_hopper_kernel_where_it_fits() -> None:
+    for heads in (33, 64, 128):
+        assert choose_tiling(heads, dtype=torch.bfloat16, device=H200, **LARGE).hopper
+    assert not choose_tiling(16, dtype=torch.bfloat16, device=H200, **LARGE).hopper
+    assert not choose_tiling(64, dtype=torch.bfloat16, device=Device(108, is_hopper=False), **LARGE).hopper
+    assert not choose_tiling(64, dtype=torch.float32, device=H200, **LARGE).hopper
+    assert not choose_tiling(64, 576, 512, 2047, torch.bfloat16, H200).hopper
+    assert not choose_tiling(64, 80, 64, 128, torch.bfloat16, H200).hopper
