@@ -43,8 +43,9 @@ good as none.
 
 `hisparse config check` does the same and no more: exit code 0 when the settings hold together, 2 when they do not,
 `--json` for programs. With a model it reads `config.json`, loads no weights, needs no torch, and shows each setting with
-its origin, the pools in tokens and bytes, how many requests of each `--context` run at the same time when each is
-promised its worst case, and which resource is the first to run out.
+its origin, everything that memory is taken for in tokens and bytes, how many requests of each `--context` run at the same
+time when each is promised its worst case, and which resource is the first to run out. An engine prints the same table
+when it starts. [`hisparse plan`](plan.md) goes the other way: from a machine's memory to the pools that hold the most.
 
 ## Memory budgets
 
@@ -53,7 +54,8 @@ promised its worst case, and which resource is the first to run out.
 | host pool | layers × row elements × bytes an element | `host_tokens` | `host_memory_gib` |
 | hot buffers (device pool) | layers × row elements × bytes an element | `device_tokens` | `device_memory_gib` |
 | index keys | index groups × key elements × bytes an element | `index_tokens` | `device_memory_gib` |
-| residency maps | index groups × 12, and × 4 | `device_tokens`, and `index_tokens` | `device_memory_gib` |
+| residency by slot | index groups × 8 (12 on the CPU) | `device_tokens` | `device_memory_gib` |
+| residency by token | index groups × 4, + 8 (0 on the CPU) | up to 2 × `index_tokens` (once on the CPU) | `device_memory_gib` |
 
 A row has `kv_lora_rank + qk_rope_head_dim` elements, a key `index_head_dim`; an index group is a layer with an indexer of
 its own and those that share its selection.
@@ -62,9 +64,10 @@ its own and those that share its selection.
 - Of `device_memory_gib`, index keys and residency maps for as many tokens as the host pool holds (or `index_tokens`, where
   given) go first; `device_tokens` is what the rest holds. Where nothing says how large the host pool is, it gets eight
   times the device pool, and both come out of the budget together.
-- In resident mode `device_memory_gib` holds rows and index keys of each token; there is no host pool and no map.
-- Weights and the workspace of a step are beside `device_memory_gib`, not in it. Requests that share a prefix each have a
-  residency map of their own, so their maps may take more than is planned.
+- In resident mode `device_memory_gib` holds rows and index keys of each token (and 8 bytes by token on a GPU); there is no
+  host pool and no map.
+- Weights, what a step works with, and CUDA itself are beside `device_memory_gib`, not in it: [plan.md](plan.md). On the
+  CPU requests that share a prefix each have a map of their own, so their maps may take more than is planned.
 """
 
 _TITLES = {"": "The model", "engine": "engine: how it works", "hisparse": "hisparse: the two tiers",

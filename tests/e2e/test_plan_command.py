@@ -62,6 +62,14 @@ def test_it_shows_every_part_both_modes_and_a_curve() -> None:
     ]  # fmt: skip
 
 
+def test_the_example_in_the_documentation_is_what_it_prints() -> None:
+    text = (DATA.parents[1] / "docs/plan.md").read_text()
+    shown = text.split("```text\n$ hisparse plan ")[1].split("```")[0].splitlines()
+    arguments = shlex.split(shown[0].replace("DeepSeek-V3.2", str(V32)).removesuffix("--png plan.png"))
+    printed = plan(*arguments).stdout.replace(str(V32), "DeepSeek-V3.2")
+    assert [line.rstrip() for line in printed.splitlines()] == shown[1:]
+
+
 def test_the_json_says_the_same_and_adds_up() -> None:
     report = as_json("--model", GLM5, *RANK)
     assert (report["context"], report["dtype"]) == (131072, "bfloat16")
