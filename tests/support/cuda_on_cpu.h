@@ -6,6 +6,7 @@
 
 #include <ucontext.h>
 
+#include <bit>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -157,6 +158,12 @@ inline int __shfl_up_sync(unsigned mask, int value, int step) {
         return static_cast<int>(lane < step ? value : all[lane - step]);
     });
 }
+inline int __shfl_down_sync(unsigned mask, int value, int step) {
+    int lane = cuda_on_cpu::lane();
+    return cuda_on_cpu::among_lanes(mask, value, [=](const long long* all) {
+        return static_cast<int>(lane + step >= cuda_on_cpu::LANES ? value : all[lane + step]);
+    });
+}
 inline int __shfl_sync(unsigned mask, int value, int from) {
     return cuda_on_cpu::among_lanes(mask, value, [=](const long long* all) { return static_cast<int>(all[from]); });
 }
@@ -184,6 +191,12 @@ inline int __reduce_min_sync(unsigned mask, int value) {
 inline int __ffs(unsigned bits) { return __builtin_ffs(static_cast<int>(bits)); }
 inline int __clz(int bits) { return bits ? __builtin_clz(static_cast<unsigned>(bits)) : 32; }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+
+inline float __int2float_rz(int value) {  // towards zero: for numbers that are not negative
+    int excess = 8 - std::countl_zero(static_cast<unsigned>(value));
+    return static_cast<float>(excess > 0 ? value >> excess << excess : value);
+}
+inline int __float_as_int(float value) { return std::bit_cast<int>(value); }
 
 template <class T>
 T atomicAdd(T* address, T value) {

@@ -7,7 +7,7 @@ struct CopyArgs {
     const int *copy_from, *copy_to, *num_copies, *newest;
     const uint4 *host_rows, *new_rows;
     uint4 *device_rows, *staged;  // staged: or null
-    int batch, units;             // units: 16-byte units of a row
+    int batch, capacity, units;   // capacity of the lists; units: 16-byte units of a row
     unsigned long long inverse;   // ceil(2^40 / units): a division by units in one multiplication
 };
 
@@ -18,63 +18,98 @@ __device__ __forceinline__ int row_of(unsigned unit, const CopyArgs& a) {
 // The step's new rows, by the last warps of the grid: the first ones have rows to fetch.
 __device__ __forceinline__ void write_new_rows(const CopyArgs& a) {
     int threads = gridDim.x * blockDim.x;
-    int thread = threads - 1 - (blockIdx.x * blockDim.x + threadIdx.x);
+    int thread = threads - 1 - (warp_id() * gridDim.x + blockIdx.x) * WARP - lane_id();
     for (int unit = thread; unit < a.batch * a.units; unit += threads) {
         int row = row_of(unit, a), slot = a.newest[row];
-        if (slot < 0) continue;
         uint4 value = a.new_rows[unit];
-        a.device_rows[static_cast<long long>(slot) * a.units + (unit - row * a.units)] = value;
+        if (slot >= 0) a.device_rows[static_cast<long long>(slot) * a.units + (unit - row * a.units)] = value;
+        if (a.staged) a.staged[unit] = value;
     }
-    if (!a.staged) return;
-    for (int unit = thread; unit < a.batch * a.units; unit += threads) a.staged[unit] = a.new_rows[unit];
 }
 
-// U units in flight for each thread: units first + i * stride, below end.
+// U units in flight for each thread: units first + i * stride, below end. Where the rows come from and go to is read
+// whether or not there are so many, so that it arrives together with their number.
 template <int U>
 __device__ __forceinline__ void copy_units(const CopyArgs& a, unsigned first, unsigned stride, unsigned end) {
     uint4 value[U];
-    long long to[U];
+    int from[U], to[U], column[U];
 #pragma unroll
     for (int i = 0; i < U; ++i) {
         unsigned unit = first + i * stride;
-        to[i] = NONE;
-        if (unit >= end) continue;
-        int row = row_of(unit, a), column = unit - row * a.units, slot = a.copy_to[row];
-        if (slot < 0) continue;
-        to[i] = static_cast<long long>(slot) * a.units + column;
-        value[i] = load_once(a.host_rows + static_cast<long long>(a.copy_from[row]) * a.units + column);
+        int row = row_of(unit, a);
+        column[i] = unit - row * a.units;
+        from[i] = row < a.capacity ? a.copy_from[row] : NONE;
+        to[i] = row < a.capacity ? a.copy_to[row] : NONE;
     }
 #pragma unroll
     for (int i = 0; i < U; ++i) {
-        if (to[i] >= 0) a.device_rows[to[i]] = value[i];
+        if (first + i * stride >= end) to[i] = NONE;
+        if (to[i] < 0) continue;
+        value[i] = load_once(a.host_rows + static_cast<long long>(from[i]) * a.units + column[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < U; ++i) {
+        if (to[i] >= 0) a.device_rows[static_cast<long long>(to[i]) * a.units + column[i]] = value[i];
     }
 }
 
 // Spread: neighbouring warps' worth of units go to different blocks, so that few rows are fetched by the whole GPU.
 template <int U>
 __global__ void __launch_bounds__(1024) copy_spread(KERNEL_ARGS CopyArgs a) {
-    allow_successors();
     wait_for_predecessors();
-    unsigned warp = warp_id() * gridDim.x + blockIdx.x, warps = gridDim.x * num_warps();
+    allow_successors();
     unsigned end = static_cast<unsigned>(a.num_copies[0]) * a.units;
-    for (unsigned first = warp * WARP; first < end; first += U * warps * WARP) {
-        copy_units<U>(a, first + lane_id(), warps * WARP, end);
-    }
     write_new_rows(a);
+    unsigned warp = warp_id() * gridDim.x + blockIdx.x, warps = gridDim.x * num_warps();
+    unsigned first = warp * WARP;
+    do {
+        copy_units<U>(a, first + lane_id(), warps * WARP, end);
+        first += U * warps * WARP;
+    } while (first < end);
 }
 
 // Affine: each block fetches one stretch of the list, rows of one request or of few, so that it stays in few host pages.
 template <int U>
 __global__ void __launch_bounds__(1024) copy_affine(KERNEL_ARGS CopyArgs a) {
-    allow_successors();
     wait_for_predecessors();
+    allow_successors();
     long long rows = a.num_copies[0];
+    write_new_rows(a);
     unsigned begin = static_cast<unsigned>(rows * blockIdx.x / gridDim.x) * a.units;
     unsigned end = static_cast<unsigned>(rows * (blockIdx.x + 1) / gridDim.x) * a.units;
     for (unsigned first = begin + warp_id() * U * WARP; first < end; first += U * blockDim.x) {
         copy_units<U>(a, first + lane_id(), WARP, end);
     }
+}
+
+// A warp for each row, its loads cut where the host's memory lines are, each line fetched by one request. U of them cover
+// the row.
+template <int U>
+__global__ void __launch_bounds__(1024) copy_lines(KERNEL_ARGS CopyArgs a) {
+    constexpr int LINE = 8;  // units of 16 bytes
+    wait_for_predecessors();
+    allow_successors();
+    int rows = a.num_copies[0];
     write_new_rows(a);
+    for (int row = warp_id() * gridDim.x + blockIdx.x; row < a.capacity; row += gridDim.x * num_warps()) {
+        int from = a.copy_from[row], to = a.copy_to[row];
+        if (row >= rows) break;
+        if (to < 0) continue;
+        const uint4* source = a.host_rows + static_cast<long long>(from) * a.units;
+        uint4* target = a.device_rows + static_cast<long long>(to) * a.units;
+        int skew = static_cast<int>(reinterpret_cast<size_t>(source) / 16 % LINE);
+        uint4 value[U];
+#pragma unroll
+        for (int i = 0; i < U; ++i) {
+            int unit = i * WARP + lane_id() - skew;
+            if (unit >= 0 && unit < a.units) value[i] = load_once(source + unit);
+        }
+#pragma unroll
+        for (int i = 0; i < U; ++i) {
+            int unit = i * WARP + lane_id() - skew;
+            if (unit >= 0 && unit < a.units) target[unit] = value[i];
+        }
+    }
 }
 
 struct BackupArgs {

@@ -65,6 +65,10 @@ extern "C" {
 const char* hisparse_error(int code) { return cudaGetErrorString(static_cast<cudaError_t>(code)); }
 
 #ifdef __CUDACC__
+#ifdef HISPARSE_TRACE
+int hisparse_trace(long long* out) { return cudaMemcpyFromSymbol(out, trace, sizeof(trace)); }
+#endif
+
 int hisparse_multiprocessors(int device, int* count) {
     return cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, device);
 }
@@ -94,12 +98,13 @@ int hisparse_plan_swap_in(PlanArgs* a, int batch, int variant, cudaStream_t stre
     return a->max_buffer <= 9 * 512 ? with(launch_plan<4, 9>, 4) : with(launch_plan<4, 13>, 4);
 }
 
-// kind: 0 spread, 1 affine; units_in_flight: 1, 2 or 4 for each thread.
+// kind: 0 spread, 1 affine, 2 lines; units_in_flight: 1, 2 or 4 for each thread.
 int hisparse_copy_rows(CopyArgs* a, int kind, int units_in_flight, int blocks, int threads, cudaStream_t stream) {
     if (a->batch == 0) return cudaSuccess;
     a->inverse = inverse_of(a->units);
-    void (*kernels[2][3])(CopyArgs) = {{copy_spread<1>, copy_spread<2>, copy_spread<4>},
-                                       {copy_affine<1>, copy_affine<2>, copy_affine<4>}};
+    void (*kernels[3][3])(CopyArgs) = {{copy_spread<1>, copy_spread<2>, copy_spread<4>},
+                                       {copy_affine<1>, copy_affine<2>, copy_affine<4>},
+                                       {copy_lines<2>, copy_lines<2>, copy_lines<3>}};
     return launch(kernels[kind][units_in_flight / 2], dim3(blocks), threads, 0, stream, *a);
 }
 

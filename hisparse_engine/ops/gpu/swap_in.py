@@ -38,7 +38,9 @@ class _PlanArgs(ctypes.Structure):
 
 class _CopyArgs(ctypes.Structure):
     _fields_ = [
-        *_fields("copy_from copy_to num_copies newest host_rows new_rows device_rows staged", "batch units"),
+        *_fields(
+            "copy_from copy_to num_copies newest host_rows new_rows device_rows staged", "batch capacity units"
+        ),
         ("inverse", c_longlong),
     ]
 
@@ -161,6 +163,7 @@ def copy_rows(
         device_rows.data_ptr(),
         None if staged is None else staged.data_ptr(),
         batch,
+        plan.copy_from.numel(),
         _units(new_rows),
     )
     kind, in_flight, blocks, threads = shape or _copy_shape(batch, device_rows.device.index)
