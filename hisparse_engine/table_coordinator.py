@@ -239,6 +239,8 @@ class TableHiSparseCoordinator(TwoTierPools):
         """Give each newest token its home; let buffers grow into free slots."""
         for seat in seats:
             self._grow(seat, 1)
+            self.link.wait_for(seat.staged)  # the step may read what the prompt sent home
+            seat.staged = None
         self._grow_buffers()
         for seat in seats:
             used = min(seat.length, seat.device.size)

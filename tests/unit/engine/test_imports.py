@@ -19,7 +19,7 @@ PACKAGES = {
     "hisparse_dashboards": ROOT / "dashboards" / "hisparse_dashboards",
 }
 ALLOWED = {
-    "hisparse_engine.memory": {"memory", "errors"},
+    "hisparse_engine.memory": {"memory", "ops", "errors"},
     "hisparse_engine.ops": {"ops", "errors"},
     "hisparse_engine.models": {"models", "ops", "errors"},
 }
