@@ -49,6 +49,14 @@ def _copy_half(rows, latent_slots, rope_slots, latent, rope, filled, side, LATEN
 
 
 @gluon.jit
+def _copy_query(query, part, heads_left, WIDTH, FIRST, ACROSS):
+    """Start copying columns of the block's queries to shared memory; zeros for the heads that there are not."""
+    head = gl.arange(0, part.shape[0], gl.SliceLayout(1, ACROSS))[:, None]
+    column = FIRST + gl.arange(0, part.shape[1], gl.SliceLayout(0, ACROSS))[None, :]
+    async_copy.async_copy_global_to_shared(part, query + head * WIDTH + column, mask=head < heads_left)
+
+
+@gluon.jit
 def _multiply(query, tile, buffer, zero):
     """Start the scores of one tile: the four parts of a row one after another."""
     score = warpgroup_mma(query[0], tile[0].index(buffer).permute((1, 0)), zero, use_acc=False, is_async=True)
@@ -59,27 +67,32 @@ def _multiply(query, tile, buffer, zero):
 
 @gluon.jit
 def _score(
-    query, tile_rows, weights, factors, filled, given, used, slots, sums, scale, heads_left, tiles,
-    BLOCK_H, BLOCK_N, BUFFERS, WEIGHT_BUFFERS, SPLIT,
+    query, query_parts, tile_rows, weights, factors, filled, given, used, slots, sums, scale, heads_left, tiles,
+    BLOCK_H, BLOCK_N, LATENT, ROPE, BUFFERS, WEIGHT_BUFFERS, SPLIT,
 ):  # fmt: skip
+    width: gl.constexpr = LATENT + ROPE
+    _copy_query(query, query_parts[0], heads_left, width, 0, _LATENT)
+    _copy_query(query, query_parts[1], heads_left, width, LATENT // 2, _LATENT)
+    _copy_query(query, query_parts[2], heads_left, width, LATENT, _ROPE)
+    _copy_query(query, query_parts[3], heads_left, width, LATENT + ROPE // 2, _ROPE)
+    async_copy.commit_group()
     layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_N, 16])
     entry = gl.arange(0, BLOCK_N, gl.SliceLayout(0, layout))
     zero = gl.zeros([BLOCK_H, BLOCK_N], gl.float32, layout)
     top = gl.full([BLOCK_H], _EMPTY, gl.float32, gl.SliceLayout(1, layout))
     total = gl.zeros([BLOCK_H], gl.float32, gl.SliceLayout(1, layout))
-    gl.thread_barrier()  # the query is in its place
-
     slot = gl.load(slots + entry)
-    mbarrier.wait(filled.index(0), 0)
+    async_copy.wait_group(0)
+    gl.thread_barrier()  # every thread's part of the query is in its place
     fence_async_shared()
-    score = warpgroup_mma_wait(0, deps=[_multiply(query, tile_rows, 0, zero)])
+    mbarrier.wait(filled.index(0), 0)
+    score = warpgroup_mma_wait(0, deps=[_multiply(query_parts, tile_rows, 0, zero)])
     for tile in range(tiles):
         # The last turn multiplies its own tile again, and nobody looks: a branch around it would cost registers.
         ahead = gl.minimum(tile + 1, tiles - 1)
         next_slot = gl.load(slots + ahead * BLOCK_N + entry)
         mbarrier.wait(filled.index(ahead % BUFFERS), (ahead // BUFFERS) & 1)
-        fence_async_shared()
-        pending = _multiply(query, tile_rows, ahead % BUFFERS, zero)
+        pending = _multiply(query_parts, tile_rows, ahead % BUFFERS, zero)
 
         scaled = gl.where((slot >= 0)[None, :], score * scale, _EMPTY)
         new_top = gl.maximum(top, gl.max(scaled, 1))
@@ -126,7 +139,6 @@ def _value(
         buffer = tile % BUFFERS
         a, b = _load_slots(slots, tile + BUFFERS, tiles, BLOCK_N)
         mbarrier.wait(given.index(place), (tile // WEIGHT_BUFFERS) & 1)
-        fence_async_shared()
         acc = acc * factors.index(place).load(gl.SliceLayout(1, layout))[:, None]
         pending = warpgroup_mma(weights.index(place), values.index(buffer), acc, is_async=True)
         acc = warpgroup_mma_wait(0, deps=[pending])
@@ -142,15 +154,6 @@ def _value(
     head = gl.arange(0, BLOCK_H, gl.SliceLayout(1, layout))[:, None]
     column = SIDE * half + gl.arange(0, half, gl.SliceLayout(0, layout))[None, :]
     gl.store(out + head * LATENT + column, acc.to(out.dtype.element_ty), mask=head < heads_left)
-
-
-@gluon.jit
-def _load_query(query, heads_left, WIDTH, FIRST, SIZE, BLOCK_H, ACROSS, SHARED):
-    """Copy columns of the block's queries to shared memory; zeros for the heads that there are not."""
-    head = gl.arange(0, BLOCK_H, gl.SliceLayout(1, ACROSS))[:, None]
-    column = FIRST + gl.arange(0, SIZE, gl.SliceLayout(0, ACROSS))[None, :]
-    part = gl.load(query + head * WIDTH + column, mask=(head < heads_left) & (column >= 0), other=0.0)
-    return gl.allocate_shared_memory(query.dtype.element_ty, [BLOCK_H, SIZE], SHARED, part)
 
 
 @gluon.jit(do_not_specialize=["shares"])
@@ -199,24 +202,21 @@ def attend_share_hopper(
         mbarrier.init(given.index(i), count=1)
         mbarrier.init(used.index(i), count=2)  # both value groups
 
-    block = query + (token.to(gl.int64) * HEADS + head) * WIDTH
-    q_low = _load_query(block, heads_left, WIDTH, 0, half, BLOCK_H, _LATENT, wide)
-    q_high = _load_query(block, heads_left, WIDTH, half, half, BLOCK_H, _LATENT, wide)
-    q_rope_low = _load_query(block, heads_left, WIDTH, LATENT, rope_dim // 2, BLOCK_H, _ROPE, narrow)
-    q_rope_high = _load_query(
-        block, heads_left, WIDTH, LATENT + rope_dim // 2, rope_dim // 2, BLOCK_H, _ROPE, narrow
-    )
-    fence_async_shared()
+    q_low = gl.allocate_shared_memory(dtype, [BLOCK_H, half], wide)
+    q_high = gl.allocate_shared_memory(dtype, [BLOCK_H, half], wide)
+    q_rope_low = gl.allocate_shared_memory(dtype, [BLOCK_H, rope_dim // 2], narrow)
+    q_rope_high = gl.allocate_shared_memory(dtype, [BLOCK_H, rope_dim // 2], narrow)
 
     place = (token.to(gl.int64) * shares + share) * HEADS + head
+    block = query + (token.to(gl.int64) * HEADS + head) * WIDTH
     share_slots = slots + token.to(gl.int64) * K + share * SHARE_TILES * BLOCK_N
     share_out = out + place * LATENT
     tiles = gl.minimum(SHARE_TILES, K // BLOCK_N - share * SHARE_TILES)
     gl.warp_specialize(
         [
-            (_score, ((q_low, q_high, q_rope_low, q_rope_high), (low, high, rope_low, rope_high), weights, factors,
-                      filled, given, used, share_slots, sums + place, scale, heads_left, tiles, BLOCK_H, BLOCK_N,
-                      BUFFERS, WEIGHT_BUFFERS, SPLIT)),
+            (_score, (block, (q_low, q_high, q_rope_low, q_rope_high), (low, high, rope_low, rope_high), weights,
+                      factors, filled, given, used, share_slots, sums + place, scale, heads_left, tiles, BLOCK_H,
+                      BLOCK_N, LATENT, rope_dim, BUFFERS, WEIGHT_BUFFERS, SPLIT)),
             (_value, (low, rope_low, weights, factors, filled, given, used, rows, share_slots, share_out, heads_left,
                       tiles, 0, BLOCK_H, BLOCK_N, LATENT, rope_dim, BUFFERS, WEIGHT_BUFFERS)),
             (_value, (high, rope_high, weights, factors, filled, given, used, rows, share_slots, share_out, heads_left,
