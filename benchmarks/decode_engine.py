@@ -72,6 +72,7 @@ class WithoutPrefill:
         if not chunk.last:
             return None
         if isinstance(self._coordinator, TableHiSparseCoordinator):
+            self._coordinator.make_room_for_prompt(seat)
             self._coordinator.seat_prompt(seat, None)
         token = torch.full((1,), _FIRST_TOKEN, dtype=torch.int64, device=self._model.device)
         self._inner._remember([seat], token)  # type: ignore[list-item]
