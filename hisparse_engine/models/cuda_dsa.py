@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from hisparse_engine.models.config import LATENT_NORM_EPS, ModelConfig
-from hisparse_engine.models.cuda_linear import bf16_parts, linear_fp32, read_stacked
+from hisparse_engine.models.cuda_linear import bf16_parts, linear, linear_fp32, linear_terms, read_stacked
 from hisparse_engine.models.cuda_mlp import FusedDenseMlp, FusedFeedForward, FusedMixtureOfExperts, Terms
 from hisparse_engine.models.interface import AttentionPass
 from hisparse_engine.models.rope import Angles
@@ -19,6 +19,8 @@ from hisparse_engine.models.weights import WeightSource
 from hisparse_engine.ops.gpu.latents import LatentNorms, split_latents
 from hisparse_engine.ops.gpu.norm import add_rms_norm
 from hisparse_engine.ops.gpu.rotation import IndexShape, rotate_queries
+
+_DOWN_SPLITS, _OUT_SPLITS = 4, 4
 
 
 class FusedAttention:
@@ -82,10 +84,10 @@ class FusedAttention:
     def __call__(
         self, x: torch.Tensor, angles: Angles, cache: AttentionPass, selected: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (output ``[tokens, hidden]``, the positions attended, for shared layers below)."""
+        """Return (terms of the output ``[tokens, n, hidden]``, the positions attended, for shared layers below)."""
         c = self._config
         q_latent, row, key, head_weights = split_latents(
-            linear_fp32(x, self.down), self.down_bias, *angles, self.norms, self.index
+            linear_fp32(x, self.down, _DOWN_SPLITS), self.down_bias, *angles, self.norms, self.index
         )
         query, index_query = self._queries(q_latent, angles)
         if self.index.heads:
@@ -94,11 +96,17 @@ class FusedAttention:
         latent = cache.attend(self._layer, query, row, selected)
         values = x.new_empty(len(x), c.num_attention_heads, c.v_head_dim)
         torch.bmm(latent.transpose(0, 1), self.value_up, out=values.transpose(0, 1))
-        return F.linear(values.flatten(1), self.out, self.out_bias), selected
+        return self._output(values.flatten(1)), selected
+
+    def _output(self, values: torch.Tensor) -> torch.Tensor:
+        """Return terms ``[tokens, n, hidden]``."""
+        if self.out_bias is not None:
+            return F.linear(values, self.out, self.out_bias).unsqueeze(1)
+        return linear_terms(values, self.out, _OUT_SPLITS)
 
     def _queries(self, q_latent: torch.Tensor, angles: Angles) -> tuple[torch.Tensor, torch.Tensor]:
         c = self._config
-        up = F.linear(q_latent, self.up)
+        up = linear(q_latent, self.up)
         query = up.new_empty(len(up), c.num_attention_heads, c.kv_row_dim)
         heads = up[:, : c.num_attention_heads * c.qk_head_dim].view(-1, c.num_attention_heads, c.qk_head_dim)
         nope = heads[..., : c.qk_nope_head_dim].transpose(0, 1)
@@ -144,7 +152,7 @@ class FusedDecoder:
         for layer in self.layers:
             x, normed = self._join(x, pending, layer.attention_norm)
             attended, selected = layer.attention(normed, angles, cache, selected)
-            x, normed = self._join(x, Terms(attended.unsqueeze(1), None), layer.mlp_norm)
+            x, normed = self._join(x, Terms(attended, None), layer.mlp_norm)
             pending = layer.mlp(normed)
         return self._join(x, pending, self.norm)[0]
 

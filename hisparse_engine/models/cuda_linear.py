@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from hisparse_engine.models.weights import WeightSource
+from hisparse_engine.ops.gpu.skinny import MAX_ROWS, skinny_linear, split_linear
 
 
 def read_stacked(
@@ -43,6 +45,20 @@ def bf16_parts(wide: torch.Tensor) -> list[torch.Tensor]:
     return parts
 
 
-def linear_fp32(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """``x · weightᵀ`` for bf16 operands, returned in fp32 as it was accumulated."""
-    return torch.mm(x, weight.t(), out_dtype=torch.float32)
+def linear_fp32(x: torch.Tensor, weight: torch.Tensor, splits: int) -> torch.Tensor:
+    """Return fp32 ``[rows, splits or 1, columns]``, whose sum over axis 1 is ``x · weightᵀ`` for bf16 operands."""
+    if len(x) <= MAX_ROWS:
+        return split_linear(x, weight, splits)
+    return torch.mm(x, weight.t(), out_dtype=torch.float32).unsqueeze(1)
+
+
+def linear_terms(x: torch.Tensor, weight: torch.Tensor, splits: int) -> torch.Tensor:
+    """Return terms, fp32 or bf16 ``[rows, splits or 1, columns]``, whose sum is ``x · weightᵀ``."""
+    if len(x) <= MAX_ROWS:
+        return split_linear(x, weight, splits)
+    return F.linear(x, weight).unsqueeze(1)
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """``x · weightᵀ`` in bf16."""
+    return skinny_linear(x, weight) if len(x) <= MAX_ROWS else F.linear(x, weight)

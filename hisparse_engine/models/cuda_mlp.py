@@ -8,12 +8,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from hisparse_engine.models.config import ModelConfig
-from hisparse_engine.models.cuda_linear import bf16_parts, linear_fp32, read_stacked
+from hisparse_engine.models.cuda_linear import bf16_parts, linear_fp32, linear_terms, read_stacked
 from hisparse_engine.models.weights import WeightSource
 from hisparse_engine.ops.gpu.activation import silu_mul
 from hisparse_engine.ops.gpu.expert_tiles import sort_by_expert
 from hisparse_engine.ops.gpu.experts import down, gated_up, tiling
 from hisparse_engine.ops.gpu.routing import Routing, route
+
+_ROUTER_SPLITS = 14
+_DOWN_SPLITS = 4
 
 
 class Terms(NamedTuple):
@@ -42,7 +45,7 @@ class FusedDenseMlp:
 
     def __call__(self, x: torch.Tensor) -> Terms:
         """Apply the MLP to ``[tokens, hidden]``."""
-        return Terms(F.linear(silu_mul(F.linear(x, self.gate_up)), self.down).unsqueeze(1), None)
+        return Terms(linear_terms(silu_mul(F.linear(x, self.gate_up)), self.down, _DOWN_SPLITS), None)
 
 
 class FusedMixtureOfExperts:
@@ -53,9 +56,8 @@ class FusedMixtureOfExperts:
 
     def __init__(self, weights: WeightSource, config: ModelConfig) -> None:
         c, gate = config, weights.at("gate")
-        self.router = torch.cat(
-            bf16_parts(gate.read("weight", c.n_routed_experts, c.hidden_size, dtype=torch.float32))
-        )
+        router = gate.read("weight", c.n_routed_experts, c.hidden_size, dtype=torch.float32)
+        self.router = read_stacked(gate, [], c.hidden_size, bf16_parts(router))
         self.bias = gate.read("e_score_correction_bias", c.n_routed_experts, dtype=torch.float32)
         self.routing = Routing(
             num_experts=c.n_routed_experts,
@@ -70,7 +72,7 @@ class FusedMixtureOfExperts:
 
     def __call__(self, x: torch.Tensor) -> Terms:
         """Apply the block to ``[tokens, hidden]``."""
-        experts, factors = route(linear_fp32(x, self.router), self.bias, self.routing)
+        experts, factors = route(linear_fp32(x, self.router, _ROUTER_SPLITS), self.bias, self.routing)
         cut = tiling(experts.numel(), len(self.down))
         tiles = sort_by_expert(experts, len(self.down), cut.rows)
         gated = gated_up(x, self.gate_up, tiles, cut.up)

@@ -44,6 +44,28 @@ SMALL = {
 """Replaces sizes of a released config, so that the CPU keeps up; head sizes stay."""
 
 
+class MovedWeights:
+    """The values that the CPU's generator makes, on the GPU: two devices' generators have nothing in common."""
+
+    def __init__(self, source: RandomWeights, dtype: torch.dtype, device: torch.device) -> None:
+        self.dtype, self.device, self._source = dtype, device, source
+
+    def at(self, prefix: str) -> MovedWeights:
+        return MovedWeights(self._source.at(prefix), self.dtype, self.device)
+
+    def read(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        return self._source.read(name, *shape).to(self.device, dtype or self.dtype)
+
+    def read_optional(self, name: str, *shape: int, wanted: bool) -> torch.Tensor | None:
+        return self.read(name, *shape) if wanted else None
+
+    def read_into(self, out: torch.Tensor, name: str) -> None:
+        out.copy_(self._source.read(name, *out.shape))
+
+    def empty(self, *shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=self.dtype, device=self.device)
+
+
 class StubPass:
     """Selects nothing, attends by an elementwise mix of query and row: cheap, and every input matters."""
 
@@ -88,7 +110,7 @@ def operation_errors(config: ModelConfig, tokens: int) -> Iterator[tuple[str, fl
     norms = latents.LatentNorms(
         random(c.q_lora_rank), random(c.kv_lora_rank), random(index.dim), random(index.dim), EPS
     )
-    projected = random(tokens, own + index.dim + 3 * index.heads, kind=torch.float32)
+    projected = random(tokens, 2, own + index.dim + 3 * index.heads, kind=torch.float32)
     up = random(tokens, c.num_attention_heads * c.qk_head_dim + index.heads * index.dim)
     query = random(tokens, c.num_attention_heads, c.kv_row_dim)
     x, weight, terms = random(tokens, c.hidden_size), random(c.hidden_size), random(tokens, 9, c.hidden_size)
@@ -96,7 +118,7 @@ def operation_errors(config: ModelConfig, tokens: int) -> Iterator[tuple[str, fl
     route_like = routing.Routing(
         c.n_routed_experts, c.n_group, c.topk_group, c.num_experts_per_tok, 1, normalised=True, scale=2.5
     )
-    logits = random(tokens, 3 * c.n_routed_experts, kind=torch.float32)
+    logits = random(tokens, 2, 3 * c.n_routed_experts, kind=torch.float32)
     bias = 0.1 * random(c.n_routed_experts, kind=torch.float32)
     cases: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]]] = {
         "add_rms_norm": (norm.add_rms_norm, plain_layers.add_rms_norm, (x, terms, factors, weight, EPS)),
@@ -160,11 +182,11 @@ def pass_errors(config: ModelConfig, tokens: int) -> dict[str, float]:
     """Fused bf16 and plain bf16 on CUDA, each against fp32 on the CPU with the same weights."""
     cpu = torch.device("cpu")
     ids = torch.arange(tokens) * 3 % config.vocab_size
-    reference = DsaModel(RandomWeights(0, torch.float32, cpu), config)
+    source = RandomWeights(0, torch.float32, cpu)
+    reference = DsaModel(source, config)
     expected = reference.logits(reference.forward(ids, StubPass(tokens, config, cpu)))
-    fused = DsaModel(RandomWeights(0, BF16, CUDA), config)
-    plain = DsaModel(RandomWeights(0, BF16, CUDA), config)
-    plain.decoder = PlainDecoder(RandomWeights(0, BF16, CUDA).at("model"), config)
+    fused, plain = (DsaModel(MovedWeights(source, BF16, CUDA), config) for _ in range(2))
+    plain.decoder = PlainDecoder(MovedWeights(source, BF16, CUDA).at("model"), config)
     assert fused.capturable
     assert not plain.capturable
     found = {}
@@ -261,7 +283,7 @@ def weight_bytes(decoder: FusedDecoder, x: torch.Tensor, tokens: int) -> float:
 def used_share(mlp: object, x: torch.Tensor, tokens: int) -> float:
     if not isinstance(mlp, FusedMixtureOfExperts):
         return 1.0
-    logits = torch.randn(tokens, mlp.routing.num_experts, device=CUDA)
+    logits = torch.randn(tokens, 1, mlp.routing.num_experts, device=CUDA)
     chosen, _ = routing.route(logits, mlp.bias, mlp.routing)
     return len(chosen.unique()) / len(mlp.down)
 

@@ -77,6 +77,7 @@ def split_latents(
     index: Any,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     kind, q_rank, kv_rank, rope = norms.query.dtype, len(norms.query), len(norms.row), 2 * cos.shape[1]
+    projected = projected.sum(dim=1)
     own = projected[:, : q_rank + kv_rank + rope]
     own = (own if bias is None else own + bias).to(kind)
     q_latent = rms_norm(own[:, :q_rank], norms.query, norms.eps)

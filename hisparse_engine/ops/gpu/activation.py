@@ -6,6 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
+from hisparse_engine.ops.gpu.overlap import OVERLAPPED, wait_for_inputs
+
 _BLOCK = 1024
 
 
@@ -14,12 +16,19 @@ def silu_mul(gate_up: torch.Tensor) -> torch.Tensor:
     tokens, width = len(gate_up), gate_up.shape[1] // 2
     out = gate_up.new_empty(tokens, width)
     if tokens:
-        _silu_mul_kernel[(tokens, triton.cdiv(width, _BLOCK))](gate_up, out, WIDTH=width, BLOCK=_BLOCK)
+        _silu_mul_kernel[(tokens, triton.cdiv(width, _BLOCK))](
+            gate_up,
+            out,
+            WIDTH=width,
+            BLOCK=_BLOCK,
+            **OVERLAPPED,
+        )
     return out
 
 
 @triton.jit
-def _silu_mul_kernel(gate_up, out, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+def _silu_mul_kernel(gate_up, out, WIDTH: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr):
+    wait_for_inputs(PDL)
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < WIDTH

@@ -8,7 +8,10 @@ import torch
 import triton
 import triton.language as tl
 
-_SORT_BLOCK = 4096
+from hisparse_engine.ops.gpu.overlap import OVERLAPPED, wait_for_inputs
+
+_SORT_BLOCKS = 256, 4096
+"""For few pairs, and for many: each size is a kernel of its own."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,14 @@ def sort_by_expert(experts: torch.Tensor, num_experts: int, block_rows: int) -> 
         num_pairs,
         capacity,
         EXPERTS=triton.next_power_of_2(num_experts),
-        BLOCK=min(_SORT_BLOCK, max(32, triton.next_power_of_2(num_pairs))),
+        BLOCK=_SORT_BLOCKS[num_pairs > _SORT_BLOCKS[0]],
         BLOCK_ROWS=block_rows,
+        **OVERLAPPED,
     )
     return ExpertTiles(pairs, expert, first, rows, block_rows, experts.shape[1])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_pairs", "capacity"])
 def _sort_kernel(
     experts,
     pairs,
@@ -65,8 +69,10 @@ def _sort_kernel(
     EXPERTS: tl.constexpr,
     BLOCK: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """One program an expert: every program counts all choices, and places its own."""
+    wait_for_inputs(PDL)
     mine = tl.program_id(0)
     bins = tl.arange(0, EXPERTS)
     lanes = tl.arange(0, BLOCK)

@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 
 from hisparse_engine.ops.gpu.expert_tiles import ExpertTiles
+from hisparse_engine.ops.gpu.overlap import OVERLAPPED, wait_for_inputs
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def gated_up(x: torch.Tensor, weight: torch.Tensor, tiles: ExpertTiles, shape: T
         DEPTH=shape.depth,
         num_warps=shape.warps,
         num_stages=shape.stages,
+        **OVERLAPPED,
     )
     return out
 
@@ -95,6 +97,7 @@ def down(x: torch.Tensor, weight: torch.Tensor, tiles: ExpertTiles, shape: TileS
         DEPTH=shape.depth,
         num_warps=shape.warps,
         num_stages=shape.stages,
+        **OVERLAPPED,
     )
     return out
 
@@ -114,7 +117,9 @@ def _gated_up_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
+    PDL: tl.constexpr,
 ):
+    wait_for_inputs(PDL)
     blocks: tl.constexpr = tl.cdiv(WIDTH, COLUMNS)
     tile = tl.program_id(0) // blocks
     expert = tl.load(tile_expert + tile)
@@ -169,7 +174,9 @@ def _down_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
+    PDL: tl.constexpr,
 ):
+    wait_for_inputs(PDL)
     blocks: tl.constexpr = tl.cdiv(HIDDEN, COLUMNS)
     tile = tl.program_id(0) // blocks
     expert = tl.load(tile_expert + tile)

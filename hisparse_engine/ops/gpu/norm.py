@@ -6,6 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
+from hisparse_engine.ops.gpu.overlap import OVERLAPPED, wait_for_inputs
+
 
 def add_rms_norm(
     x: torch.Tensor,
@@ -37,6 +39,7 @@ def add_rms_norm(
             WEIGHED=factors is not None,
             BLOCK=block,
             num_warps=max(1, min(16, block // 512)),
+            **OVERLAPPED,
         )
     return total, normed
 
@@ -54,7 +57,9 @@ def _add_rms_norm_kernel(
     TERMS: tl.constexpr,
     WEIGHED: tl.constexpr,
     BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
 ):
+    wait_for_inputs(PDL)
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     inside = column < HIDDEN

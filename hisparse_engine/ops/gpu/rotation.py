@@ -8,6 +8,8 @@ import torch
 import triton
 import triton.language as tl
 
+from hisparse_engine.ops.gpu.overlap import OVERLAPPED, wait_for_inputs
+
 _LANES = 1024
 
 
@@ -59,6 +61,8 @@ def rotate_queries(
             HEAD_BLOCK=head_block,
             HALF_LANES=half_lanes,
             REST_LANES=triton.next_power_of_2(max(index.dim - rope, 1)),
+            enable_fp_fusion=False,  # a fused multiply-add would skip a rounding
+            **OVERLAPPED,
         )
     return index_query
 
@@ -92,8 +96,10 @@ def _rotate_queries_kernel(
     HEAD_BLOCK: tl.constexpr,
     HALF_LANES: tl.constexpr,
     REST_LANES: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """Axis 1: blocks of attention heads, then blocks of index heads."""
+    wait_for_inputs(PDL)
     token = tl.program_id(0).to(tl.int64)
     block = tl.program_id(1)
     kind: tl.constexpr = query.dtype.element_ty

@@ -8,6 +8,8 @@ import torch
 import triton
 import triton.language as tl
 
+from hisparse_engine.ops.gpu.overlap import OVERLAPPED, wait_for_inputs
+
 
 @dataclass(frozen=True)
 class Routing:
@@ -26,7 +28,7 @@ class Routing:
 def route(logits: torch.Tensor, bias: torch.Tensor, routing: Routing) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (expert ids int32, weights fp32), each ``[tokens, choices + shared]``; the routed come best first.
 
-    ``logits`` fp32 ``[tokens, parts · num_experts]``: a logit is the sum of its parts. ``bias`` fp32
+    ``logits`` fp32 ``[tokens, splits, parts · num_experts]``: a logit is the sum over both. ``bias`` fp32
     ``[num_experts]`` is added to the sigmoid for the choice, not for the weight. Of equals the smaller id is chosen.
     """
     tokens, per_token = len(logits), routing.choices + routing.shared
@@ -40,7 +42,7 @@ def route(logits: torch.Tensor, bias: torch.Tensor, routing: Routing) -> tuple[t
             weights,
             routing.scale,
             EXPERTS=routing.num_experts,
-            PARTS=logits.shape[1] // routing.num_experts,
+            PARTS=logits.shape[1] * logits.shape[2] // routing.num_experts,
             GROUPS=routing.groups,
             KEPT=routing.kept_groups,
             CHOICES=routing.choices,
@@ -50,6 +52,7 @@ def route(logits: torch.Tensor, bias: torch.Tensor, routing: Routing) -> tuple[t
             LANES=triton.next_power_of_2(routing.num_experts // routing.groups),
             OUT_LANES=triton.next_power_of_2(per_token),
             num_warps=1,
+            **OVERLAPPED,
         )
     return experts, weights
 
@@ -71,7 +74,9 @@ def _route_kernel(
     GROUP_LANES: tl.constexpr,
     LANES: tl.constexpr,
     OUT_LANES: tl.constexpr,
+    PDL: tl.constexpr,
 ):
+    wait_for_inputs(PDL)
     row = tl.program_id(0).to(tl.int64)
     group = tl.arange(0, GROUP_LANES)[:, None]
     lane = tl.arange(0, LANES)[None, :]

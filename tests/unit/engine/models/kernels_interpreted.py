@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
 
-from hisparse_engine.models import cuda_dsa, cuda_mlp
+from hisparse_engine.models import cuda_dsa, cuda_linear
 from hisparse_engine.models.dsa import PlainDecoder
 from hisparse_engine.models.random_weights import RandomWeights
 from hisparse_engine.ops.gpu.activation import silu_mul
@@ -22,6 +21,7 @@ from hisparse_engine.ops.gpu.latents import LatentNorms, split_latents
 from hisparse_engine.ops.gpu.norm import add_rms_norm
 from hisparse_engine.ops.gpu.rotation import IndexShape, rotate_queries
 from hisparse_engine.ops.gpu.routing import Routing, route
+from hisparse_engine.ops.gpu.skinny import skinny_linear, split_linear
 from tests.support import plain_layers
 from tests.support.models import tiny_config
 
@@ -71,7 +71,7 @@ ROUTINGS = {
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("routing", ROUTINGS.values(), ids=ROUTINGS.keys())
 def test_routing(routing: Routing, parts: int) -> None:
-    logits = torch.randn(20, parts * routing.num_experts)
+    logits = torch.randn(20, 2, parts * routing.num_experts)
     bias = 0.3 * torch.randn(routing.num_experts)
     experts, weights = route(logits, bias, routing)
     expected, expected_weights = plain_layers.route(logits, bias, routing)
@@ -82,7 +82,7 @@ def test_routing(routing: Routing, parts: int) -> None:
 
 
 def test_routing_prefers_the_smaller_of_equal_experts() -> None:
-    experts, _ = route(torch.zeros(2, 16), torch.zeros(16), Routing(16, 4, 2, 5, 0, True, 1.0))
+    experts, _ = route(torch.zeros(2, 1, 16), torch.zeros(16), Routing(16, 4, 2, 5, 0, True, 1.0))
     assert experts.tolist() == [[0, 1, 2, 3, 4]] * 2
 
 
@@ -108,7 +108,7 @@ def test_tiles_hold_every_pair_once_in_order_of_experts(
 
 
 def test_more_choices_than_one_block_are_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hisparse_engine.ops.gpu.expert_tiles._SORT_BLOCK", 64)
+    monkeypatch.setattr("hisparse_engine.ops.gpu.expert_tiles._SORT_BLOCKS", (32, 64))
     experts = torch.randint(0, 7, (75, 3), dtype=torch.int32)
     tiles = sort_by_expert(experts, 7, 16)
     assert torch.equal(tiles.pairs.long(), experts.flatten().argsort(stable=True))
@@ -131,6 +131,18 @@ def test_grouped_products(hidden: int, width: int, kind: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("kind", [HALF, FULL], ids=str)
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 512, 64), (17, 600, 40)])
+def test_skinny_products(rows: int, depth: int, columns: int, kind: torch.dtype) -> None:
+    x, weight = torch.randn(rows, depth, dtype=kind), torch.randn(columns, depth, dtype=kind) * depth**-0.5
+    expected = x.float() @ weight.float().T
+    for splits in (1, 2, 5):  # 5: more than there is depth for
+        partial = split_linear(x, weight, splits)
+        assert partial.shape == (rows, splits, columns)
+        assert_near((partial.sum(dim=1),), (expected,))
+    assert_near((skinny_linear(x, weight),), (expected.to(kind),))
+
+
+@pytest.mark.parametrize("kind", [HALF, FULL], ids=str)
 @pytest.mark.parametrize("interleaved", [True, False], ids=["interleaved", "half split"])
 @pytest.mark.parametrize("parts", [0, 1, 3], ids=["no indexer", "one part", "three parts"])
 @pytest.mark.parametrize("biased", [True, False], ids=["bias", "no bias"])
@@ -138,7 +150,7 @@ def test_split_latents(biased: bool, parts: int, interleaved: bool, kind: torch.
     tokens, q_rank, kv_rank, rope = 3, 24, 32, 16
     index = IndexShape(4, 20, interleaved) if parts else IndexShape(0, 0, interleaved=False)
     own = q_rank + kv_rank + rope
-    projected = torch.randn(tokens, own + index.dim + parts * index.heads)
+    projected = torch.randn(tokens, 2, own + index.dim + parts * index.heads)
     bias = torch.randn(own) if biased else None
     angles = torch.rand(tokens, rope // 2)
     norms = LatentNorms(torch.randn(q_rank, dtype=kind), torch.randn(kv_rank, dtype=kind), None, None, EPS)
@@ -175,11 +187,14 @@ def test_rotate_queries(index_heads: int, interleaved: bool, kind: torch.dtype) 
     ],
     ids=["groups and shared experts", "bias and shared indexer", "half split"],
 )
-@pytest.mark.parametrize("tokens", [1, 7])
-def test_the_whole_decoder(tokens: int, keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (cuda_dsa, cuda_mlp):  # cuBLAS alone returns another dtype than it is given
-        monkeypatch.setattr(module, "linear_fp32", lambda x, weight: F.linear(x.float(), weight.float()))
-    config = tiny_config(**keys)
+@pytest.mark.parametrize("few", [2, 64], ids=["many rows", "few rows"])
+def test_the_whole_decoder(few: int, keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def mm(x: torch.Tensor, weight: torch.Tensor, out_dtype: torch.dtype) -> torch.Tensor:
+        return x.to(out_dtype) @ weight.to(out_dtype)
+
+    monkeypatch.setattr(torch, "mm", mm)  # cuBLAS alone returns another dtype than it is given
+    monkeypatch.setattr(cuda_linear, "MAX_ROWS", few)
+    config, tokens = tiny_config(**keys), 5
     weights = RandomWeights(0, FULL, torch.device("cpu"))
     x, angles = torch.randn(tokens, config.hidden_size), torch.rand(tokens, config.qk_rope_head_dim // 2)
     outputs, seen = [], []
