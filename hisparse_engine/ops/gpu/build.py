@@ -21,6 +21,8 @@ from pathlib import Path
 from hisparse_engine.errors import HiSparseError
 
 SOURCES = Path(__file__).parent
+TOOLKITS = Path("/usr/local")
+"""Where CUDA toolkits are installed: ``cuda*/``."""
 FLAGS = ("-O3", "-std=c++17", "--shared", "-Xcompiler", "-fPIC")
 
 _log = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ def _candidates() -> Iterator[Path]:
         yield Path(home) / "bin" / "nvcc"
     if found := shutil.which("nvcc"):
         yield Path(found)
-    yield from sorted(Path("/usr/local").glob("cuda*/bin/nvcc"), reverse=True)
+    yield from sorted(TOOLKITS.glob("cuda*/bin/nvcc"), reverse=True)
 
 
 def _key(name: str, compiler: Path, flags: list[str]) -> str:

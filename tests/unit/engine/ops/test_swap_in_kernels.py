@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import random
 from ctypes import c_void_p
 from typing import cast
 
@@ -11,8 +12,11 @@ import torch
 
 from hisparse_engine.ops.gpu import swap_in
 from hisparse_engine.ops.interface import Operations
+from hisparse_engine.ops.reference import swap_in as reference
+from hisparse_engine.ops.tables import MISSES, NONE
 from tests.support import cuda_on_cpu
 from tests.support.swap_in_checks import check_steps, worlds
+from tests.support.swap_in_worlds import Batch, Sizes, World
 
 pytestmark = pytest.mark.skipif(
     cuda_on_cpu.COMPILER is None, reason="needs g++ to compile the kernels for the CPU"
@@ -37,3 +41,28 @@ def ops(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Operations:
 def test_kernels_do_what_the_reference_does(ops: Operations, k_most: int, growth: int, count: int) -> None:
     for rng, sizes in worlds(k_most, count, k_most, growth):
         check_steps(ops, rng, sizes, 5, torch.device("cpu"))
+
+
+def misses(ops: Operations, trace: list[torch.Tensor]) -> int:
+    """Play a trace of one request's positions; return how many were not resident."""
+    world = World.make(Sizes(k=16, buffers=(80,), max_lengths=(600,)), random.Random(1))
+    row = torch.zeros(1, dtype=torch.int32)
+    for step, positions in enumerate(trace):
+        world.hot.now.add_(1)
+        length = torch.tensor([150 + step], dtype=torch.int32)
+        plan = Batch(row, length, positions, row).empty_plan()
+        ops.plan_swap_in(world.tokens, world.hot, 0, 1, row, length, positions, plan)
+    return int(world.hot.counts[MISSES])
+
+
+def test_binned_ages_miss_as_little_as_exact_lru(ops: Operations) -> None:
+    rng = random.Random(5)
+    trace = []
+    for step in range(400):  # a few favourites, a drifting neighbourhood, and anything
+        wanted = {int(150 * rng.random() ** 3) for _ in range(8)}
+        wanted |= {max(0, 140 + step - rng.randrange(40)) for _ in range(6)}
+        wanted.add(rng.randrange(150 + step))
+        trace.append(torch.tensor([sorted(wanted) + [NONE] * (16 - len(wanted))], dtype=torch.int32))
+    binned, exact = misses(ops, trace), misses(cast(Operations, reference), trace)
+    assert exact > 400
+    assert abs(binned - exact) <= 0.01 * exact
