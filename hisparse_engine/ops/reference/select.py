@@ -87,14 +87,25 @@ def _score(query: torch.Tensor, weights: torch.Tensor, keys: torch.Tensor, score
 
 
 def take_best(scores: torch.Tensor, lengths: torch.Tensor, out: torch.Tensor) -> None:
-    """Write the positions of the ``k`` best of ``scores[t, :lengths[t]]`` to ``out`` int32 ``[T, k]``: see ``select``."""
+    """Write the positions of the ``k`` best of ``scores[t, :lengths[t]]`` to ``out`` int32 ``[T, k]``.
+
+    Ascending, then NONE; of equal scores the smaller position wins; where there are at most ``k``, no score is read.
+    """
     width, k = scores.shape[1], out.shape[1]
     out.fill_(NONE)
-    if len(scores) == 0 or width == 0 or k == 0:
+    if width == 0 or k == 0:
         return
+    block = max(1, _BLOCK_FLOATS // width)
+    for first in range(0, len(scores), block):
+        part = slice(first, first + block)
+        _take_best_of_block(scores[part], lengths[part].unsqueeze(1), out[part])
+
+
+def _take_best_of_block(scores: torch.Tensor, lengths: torch.Tensor, out: torch.Tensor) -> None:
+    width, k = scores.shape[1], out.shape[1]
     column = torch.arange(width, device=scores.device)
-    seen = column < lengths.unsqueeze(1)
-    masked = scores.masked_fill(~seen, float("-inf"))
+    seen = column < lengths
+    masked = scores.masked_fill(lengths <= k, 0.0).masked_fill_(~seen, float("-inf"))
     least = masked.topk(min(k, width), dim=1, sorted=True).values[:, -1:]
     above, ties = masked > least, masked == least
     room = k - above.sum(dim=1, keepdim=True)
@@ -102,5 +113,4 @@ def take_best(scores: torch.Tensor, lengths: torch.Tensor, out: torch.Tensor) ->
     place = torch.where(taken, taken.cumsum(dim=1) - 1, k)  # column k is thrown away
     wide = out.new_full((len(out), k + 1), NONE)
     wide.scatter_(1, place, column.int().expand_as(place))
-    wide[:, k] = NONE
     out.copy_(wide[:, :k])

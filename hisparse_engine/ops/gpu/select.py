@@ -1,0 +1,157 @@
+"""``store_index_keys`` and ``select`` on a CUDA device: which kernels, which tiles and how many programs, by fixed rules.
+
+The rules see shapes, types and the device's size only: everything may be captured in a CUDA graph and replayed with
+other lengths. See :class:`hisparse_engine.ops.interface.Operations`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import triton
+import triton.language as tl
+
+from hisparse_engine.ops.gpu.select_kernels import score_positions, store_keys
+from hisparse_engine.ops.gpu.topk import take_best
+from hisparse_engine.ops.reference.select import FP8_MAX, SMALLEST
+from hisparse_engine.ops.tables import IndexKeyRows
+
+_SMALLEST_DOT = 16  # what tl.dot takes in every dimension
+_KEYS_A_STORE = 16
+_GROUP = 4  # tokens of one request that share a tile of keys
+_CPU_PROCESSORS = 3  # under Triton's interpreter
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How the scoring is cut up."""
+
+    group: int
+    """Tokens that share a tile of keys."""
+    positions: int
+    num_warps: int
+    num_stages: int
+    per_processor: int
+    """Programs that a multiprocessor runs at once."""
+    registers: int | None = None
+    """The most that a thread may have, where ``per_processor`` programs need a bound."""
+
+
+def store_index_keys(index: IndexKeyRows, slots: torch.Tensor, keys: torch.Tensor) -> None:
+    """See :meth:`Operations.store_index_keys`."""
+    tokens, dim = keys.shape
+    if tokens == 0:
+        return
+    keys = keys if keys.stride(1) == 1 else keys.contiguous()
+    store_keys[(triton.cdiv(tokens, _KEYS_A_STORE),)](
+        slots,
+        keys,
+        index.keys,
+        index.scales if index.scales is not None else slots,
+        tokens,
+        keys.stride(0),
+        DIM=dim,
+        BLOCK_T=_KEYS_A_STORE,
+        BLOCK_D=triton.next_power_of_2(dim),
+        HAS_SCALES=index.scales is not None,
+        LARGEST=FP8_MAX,
+        SMALLEST=SMALLEST,
+    )
+
+
+def select(
+    query: torch.Tensor,
+    weights: torch.Tensor,
+    index: IndexKeyRows,
+    key_slots: torch.Tensor,
+    starts: torch.Tensor,
+    lengths: torch.Tensor,
+    out: torch.Tensor,
+    scores: torch.Tensor,
+) -> None:
+    """See :meth:`Operations.select`. Scores are left in ``scores`` for tokens with more than ``k`` positions.
+
+    Tokens of one request share the work of loading its keys where the host can see that they are of one: where
+    ``starts`` is one element expanded (``start.expand(T)``).
+    """
+    if len(query) == 0 or out.shape[1] == 0:
+        return
+    score_tokens(query, weights, index, key_slots, starts, lengths, out.shape[1], scores)
+    take_best(scores, lengths, out)
+
+
+def score_tokens(
+    query: torch.Tensor,
+    weights: torch.Tensor,
+    index: IndexKeyRows,
+    key_slots: torch.Tensor,
+    starts: torch.Tensor,
+    lengths: torch.Tensor,
+    k: int,
+    scores: torch.Tensor,
+    tiling: Tiling | None = None,
+) -> None:
+    """Write the scores of every token with more than ``k`` positions."""
+    tokens, heads, dim = query.shape
+    tiling = tiling or choose_tiling(query, index, starts)
+    has_scales, native = index.scales is not None, query.is_cuda
+    dot = _dot_type(query.dtype, index.keys.dtype)
+    pairs = (
+        has_scales and dot == tl.float16 and dim >= 2 * _SMALLEST_DOT and dim == triton.next_power_of_2(dim)
+    )
+    score_positions[(tiling.per_processor * _processors(query.device),)](
+        query.contiguous(),
+        weights.contiguous(),
+        index.keys.view(torch.int16) if pairs else index.keys,
+        index.scales if has_scales else weights,
+        key_slots,
+        starts,
+        lengths,
+        scores,
+        tokens,
+        k,
+        scores.stride(0),
+        HEADS=heads,
+        DIM=dim,
+        GROUP=tiling.group,
+        BLOCK_T=max(tiling.group, triton.next_power_of_2(tokens)),
+        BLOCK_N=tiling.positions,
+        BLOCK_H=max(_SMALLEST_DOT, triton.next_power_of_2(heads)),
+        BLOCK_D=max(_SMALLEST_DOT, triton.next_power_of_2(dim)),
+        HAS_SCALES=has_scales,
+        PAIRS=pairs,
+        NATIVE=native,
+        DOT=dot,
+        STAGES=tiling.num_stages,
+        num_warps=tiling.num_warps,
+        num_stages=tiling.num_stages,
+        maxnreg=tiling.registers,
+    )
+
+
+def _dot_type(query: torch.dtype, keys: torch.dtype) -> tl.dtype:
+    """Return what products are taken in: nothing is lost but a query component 2^22 times below its head's largest."""
+    if torch.float32 in (query, keys):
+        return tl.float32
+    if keys == torch.float8_e4m3fn:
+        return tl.float16
+    return tl.bfloat16 if torch.bfloat16 in (query, keys) else tl.float16
+
+
+def choose_tiling(query: torch.Tensor, index: IndexKeyRows, starts: torch.Tensor) -> Tiling:
+    """Return the tiles for these types: enough bytes in flight on every multiprocessor, whatever the lengths are."""
+    one_request = len(starts) > 1 and starts.stride(0) == 0
+    if torch.float32 in (query.dtype, index.keys.dtype):
+        return Tiling(1, 32, 4, 2, 2)
+    if one_request:
+        return Tiling(_GROUP, 128, 8, 3, 1)
+    return Tiling(1, 128, 4, 6 if index.scales is not None else 3, 2)
+
+
+@cache
+def _processors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _CPU_PROCESSORS
+    return torch.cuda.get_device_properties(device).multi_processor_count

@@ -1,0 +1,332 @@
+"""``select`` and ``store_index_keys`` on a CUDA device against the reference, over random shapes.
+
+python -m tests.gpu.select_ops --out benchmarks/results/gpu_select.json [--quick]
+
+Scores are compared with the reference's; the selection with the exact top-k of the very scores that the GPU computed.
+``--quick`` is for compute-sanitizer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from hisparse_engine.ops.gpu.select import select, store_index_keys
+from hisparse_engine.ops.gpu.topk import _library, launch
+from hisparse_engine.ops.reference.select import select as reference_select
+from hisparse_engine.ops.reference.select import store_index_keys as reference_store
+from hisparse_engine.ops.reference.select import take_best
+from hisparse_engine.ops.tables import NONE, IndexKeyRows
+
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-6, torch.float8_e4m3fn: 2e-6}
+"""‖scores - reference‖ / ‖reference‖: products are exact, so only the order of fp32 sums differs."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One case; ``keys`` is what the index holds, ``one_request`` a prompt's chunk."""
+
+    keys: torch.dtype
+    query: torch.dtype
+    heads: int
+    dim: int
+    k: int
+    lengths: tuple[int, ...]
+    one_request: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a case gave."""
+
+    shape: str
+    error: float
+    overlap: float
+    """Least share of a token's selection that the reference's own selection has too."""
+    failures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The tensors of one case, on the device."""
+
+    query: torch.Tensor
+    weights: torch.Tensor
+    index: IndexKeyRows
+    key_slots: torch.Tensor
+    starts: torch.Tensor
+    lengths: torch.Tensor
+
+    def run(self, k: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return positions and scores; both are poisoned before."""
+        out = torch.full((len(self.lengths), k), -77, dtype=torch.int32, device="cuda")
+        scores = torch.full((len(self.lengths), width), torch.nan, device="cuda")
+        select(self.query, self.weights, self.index, self.key_slots, self.starts, self.lengths, out, scores)
+        return out, scores
+
+
+def make_inputs(shape: Shape) -> Inputs:
+    """Draw a case: every request's keys in slots of no order, stored by the kernel under test."""
+    tokens, device = len(shape.lengths), "cuda"
+    count = max(shape.lengths) if shape.one_request else sum(shape.lengths)
+    slots = count + 1000
+    fp8 = shape.keys == torch.float8_e4m3fn
+    stored = torch.zeros(slots, shape.dim, device=device).to(shape.keys)
+    index = IndexKeyRows(stored, torch.ones(slots, device=device) if fp8 else None)
+    key_slots = torch.randperm(slots, device=device)[: max(count, 1)].int()
+    wide = torch.bfloat16 if fp8 else shape.keys
+    store_index_keys(index, key_slots, torch.randn(len(key_slots), shape.dim, device=device).to(wide))
+    if shape.one_request:
+        starts = torch.zeros(1, dtype=torch.int64, device=device).expand(tokens)
+    else:
+        ends = torch.tensor(shape.lengths, device=device).cumsum(0)
+        starts = ends - torch.tensor(shape.lengths, device=device)
+    return Inputs(
+        torch.randn(tokens, shape.heads, shape.dim, device=device).to(shape.query),
+        torch.randn(tokens, shape.heads, device=device),
+        index,
+        key_slots,
+        starts,
+        torch.tensor(shape.lengths, dtype=torch.int32, device=device),
+    )
+
+
+def check(shape: Shape) -> Outcome:
+    """Run a case twice, on moved keys, and against the reference."""
+    inputs, width, failures = make_inputs(shape), max(*shape.lengths, 4), []
+    out, scores = inputs.run(shape.k, width)
+    expected_out, expected = torch.empty_like(out), torch.zeros_like(scores)
+    reference_select(
+        inputs.query,
+        inputs.weights,
+        inputs.index,
+        inputs.key_slots,
+        inputs.starts,
+        inputs.lengths,
+        expected_out,
+        expected,
+    )
+    column = torch.arange(width, device="cuda")
+    scored = (column < inputs.lengths[:, None]) & (inputs.lengths > shape.k)[:, None]
+    got, wanted = scores[scored].double(), expected[scored].double()
+    error = float((got - wanted).norm() / wanted.norm().clamp(min=1e-30)) if len(wanted) else 0.0
+    if not error <= TOLERANCE[shape.keys]:
+        failures.append(f"scores differ by {error:.1e}")
+    if bool((~scores[column >= inputs.lengths[:, None]].isnan()).any()):
+        failures.append("scores beyond a length are written")
+    exact = torch.empty_like(out)
+    take_best(torch.where(scored, scores, 0.0), inputs.lengths, exact)
+    if not torch.equal(out, exact):
+        failures.append("not the exact top-k of the scores")
+    if not torch.equal(out, inputs.run(shape.k, width)[0]):
+        failures.append("a second run differs")
+    moved_out, moved_scores = moved(inputs).run(shape.k, width)
+    if not torch.equal(out, moved_out) or not torch.equal(scores[scored], moved_scores[scored]):
+        failures.append("moved keys give other bits")
+    if not alone_is_the_same(inputs, shape, out, width):
+        failures.append("a token alone gives other bits")
+    return Outcome(str(shape), error, overlap(out, expected_out), tuple(failures))
+
+
+def moved(inputs: Inputs) -> Inputs:
+    """Return the same keys in other slots."""
+    order = torch.randperm(len(inputs.index.keys), device="cuda")
+    keys = torch.empty_like(inputs.index.keys)
+    keys.view(torch.uint8)[order] = inputs.index.keys.view(torch.uint8)
+    scales = None
+    if inputs.index.scales is not None:
+        scales = torch.empty_like(inputs.index.scales)
+        scales[order] = inputs.index.scales
+    return replace(inputs, index=IndexKeyRows(keys, scales), key_slots=order[inputs.key_slots.long()].int())
+
+
+def alone_is_the_same(inputs: Inputs, shape: Shape, out: torch.Tensor, width: int) -> bool:
+    """Whether one token of a batch, selected for alone, gets the same positions."""
+    if shape.one_request:
+        return True  # a chunk's tokens share tiles: another kernel, the sums of other shapes
+    t = random.randrange(len(shape.lengths))
+    part = slice(t, t + 1)
+    alone = replace(
+        inputs,
+        query=inputs.query[part],
+        weights=inputs.weights[part],
+        starts=inputs.starts[part],
+        lengths=inputs.lengths[part],
+    )
+    return torch.equal(alone.run(shape.k, width)[0], out[part])
+
+
+def overlap(out: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the least share of a row of ``out`` that is in ``expected``."""
+    shares = [1.0]
+    for mine, theirs in zip(out.tolist(), expected.tolist(), strict=True):
+        wanted = set(theirs) - {NONE}
+        if wanted:
+            shares.append(len(wanted & set(mine)) / len(wanted))
+    return min(shares)
+
+
+def check_store(dtype: torch.dtype, dim: int) -> list[str]:
+    """Compare stored keys bit for bit with the reference's, NONE slots and all."""
+    fp8, failures = dtype == torch.float8_e4m3fn, []
+    for source in (torch.bfloat16, torch.float32):
+        keys = torch.randn(333, dim, device="cuda") * 10 ** torch.empty(333, 1, device="cuda").uniform_(
+            -20, 20
+        )
+        keys[7] = 0
+        slots = torch.randperm(1000, device="cuda")[:333].int()
+        slots[::5] = NONE
+        results = []
+        for store in (store_index_keys, reference_store):
+            index = IndexKeyRows(
+                torch.zeros(1000, dim, device="cuda").to(dtype),
+                torch.ones(1000, device="cuda") if fp8 else None,
+            )
+            store(index, slots, keys.to(source))
+            results.append(index)
+        if not torch.equal(results[0].keys.view(torch.uint8), results[1].keys.view(torch.uint8)):
+            failures.append(f"{dtype} {dim} from {source}: other keys")
+        if fp8 and not torch.equal(results[0].scales, results[1].scales):  # type: ignore[arg-type]
+            failures.append(f"{dtype} {dim} from {source}: other scales")
+    return failures
+
+
+def score_rows(rows: int, width: int) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield scores that are hard on a top-k: ties, zeros, outliers, huge and tiny ranges."""
+    normal = torch.randn(rows, width, device="cuda")
+    yield "normal", normal
+    yield "relu", torch.relu(normal - 1.5)
+    yield "few values", torch.randint(-3, 4, (rows, width), device="cuda").float()
+    yield "one value", torch.zeros(rows, width, device="cuda")
+    yield "signed zeros", torch.where(normal > 0, 0.0, -0.0)
+    yield "outlier", normal.index_fill(1, torch.tensor([width // 2], device="cuda"), 1e30)
+    yield "exponential", torch.exp(20 * normal)
+    yield "huge", normal * 4e37
+    yield "tiny", normal * 1e-41
+
+
+def check_topk(width: int, rows: int, k: int, clusters: tuple[int, ...]) -> list[str]:
+    """Compare the top-k kernel with the reference, for every cluster size."""
+    failures = []
+    library = _library(torch.device("cuda", torch.cuda.current_device()))
+    assert library is not None, "the kernels are not built: this would compare the reference with itself"
+    for name, scores in score_rows(rows, width):
+        lengths = torch.randint(0, width + 1, (rows,), dtype=torch.int32, device="cuda")
+        lengths[0] = width
+        expected = torch.empty(rows, k, dtype=torch.int32, device="cuda")
+        take_best(scores, lengths, expected)
+        for blocks in clusters:
+            out = torch.full_like(expected, -77)
+            launch(library, scores, lengths, out, blocks)
+            if not torch.equal(out, expected):
+                failures.append(f"top-k of {rows} x {width}, k {k}, {blocks} blocks, {name}: wrong")
+    return failures
+
+
+def check_graph(keys: torch.dtype) -> list[str]:
+    """Replay one captured graph with other lengths, queries and key slots."""
+    shape = Shape(keys, torch.bfloat16, 64, 128, 512, (9000, 700, 0, 512, 513, 3000))
+    inputs, failures = make_inputs(shape), []
+    out = torch.empty(len(shape.lengths), shape.k, dtype=torch.int32, device="cuda")
+    scores = torch.empty(len(shape.lengths), 9000, device="cuda")
+    arguments = (inputs.query, inputs.weights, inputs.index, inputs.key_slots, inputs.starts, inputs.lengths)
+    select(*arguments, out, scores)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        select(*arguments, out, scores)
+    for _ in range(4):
+        inputs.lengths.copy_(torch.tensor(random.choices(range(9000), k=len(out)), dtype=torch.int32))
+        inputs.starts.copy_(torch.randint(0, len(inputs.key_slots) - 9000, (len(out),)))
+        inputs.query.normal_()
+        graph.replay()
+        if not torch.equal(out, inputs.run(shape.k, 9000)[0]):
+            failures.append(f"{keys}: a replay differs from a call")
+    return failures
+
+
+def shapes(quick: bool) -> Iterator[Shape]:
+    """Yield fixed cases, then random ones."""
+    bf16, fp8, fp32 = torch.bfloat16, torch.float8_e4m3fn, torch.float32
+    yield Shape(bf16, bf16, 64, 128, 64, (300, 0, 64, 65, 1))
+    yield Shape(fp8, bf16, 32, 128, 64, (300, 0, 64, 65, 1))
+    yield Shape(fp8, bf16, 16, 16, 32, (130,))
+    yield Shape(fp32, fp32, 16, 32, 16, (100, 31))
+    yield Shape(bf16, bf16, 64, 128, 64, tuple(range(60, 75)), one_request=True)
+    yield Shape(fp8, bf16, 64, 128, 64, tuple(range(60, 75)), one_request=True)
+    if quick:
+        return
+    for keys in (bf16, fp8):
+        for heads in (32, 64):
+            yield Shape(keys, bf16, heads, 128, 2048, (131072, 40_000, 2048, 2049, 100, 0, 32768, 8191))
+            yield Shape(keys, bf16, heads, 128, 2048, (163_840,))
+            yield Shape(keys, bf16, heads, 128, 2048, tuple(range(1900, 2412)), one_request=True)
+            yield Shape(keys, bf16, heads, 128, 2048, tuple(random.choices(range(9000), k=256)))
+    dice = random.Random(1)
+    for _ in range(24):
+        keys = dice.choice((bf16, fp8, fp32))
+        query = fp32 if keys == fp32 else bf16
+        one = dice.random() < 0.3 and keys != fp32
+        longest, tokens = dice.choice((50, 700, 5000, 20_000)), dice.choice((1, 2, 5, 17, 64))
+        first = dice.randint(0, longest)
+        lengths = range(first, first + tokens) if one else [dice.randint(0, longest) for _ in range(tokens)]
+        heads, dim = dice.choice((16, 32, 64)), dice.choice((16, 32, 64, 128))
+        yield Shape(keys, query, heads, dim, dice.choice((1, 128, 2048)), tuple(lengths), one)
+
+
+def main() -> None:
+    """Run all checks and write what they gave."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    random.seed(0)
+    torch.manual_seed(0)
+    outcomes, failures = [], []
+    for shape in shapes(options.quick):
+        try:
+            outcomes.append(check(shape))
+        except Exception:  # noqa: BLE001 (one case must not hide the others)
+            outcomes.append(Outcome(str(shape), -1.0, -1.0, (traceback.format_exc(),)))
+    widths = (
+        [(300, 5, 128)]
+        if options.quick
+        else [(5000, 9, 2048), (9001, 7, 512), (33_000, 5, 2048), (163_840, 3, 2048)]
+    )
+    for width, rows, k in widths:
+        failures += check_topk(width, rows, k, (4, 8, 16) if width > 40_000 else (1, 2, 4, 8, 16))
+    for keys in (torch.bfloat16, torch.float8_e4m3fn, torch.float32):
+        failures += check_store(keys, 128) + check_store(keys, 32)
+    for keys in (torch.bfloat16, torch.float8_e4m3fn):
+        failures += check_graph(keys)
+    failed = [outcome for outcome in outcomes if outcome.failures]
+    report = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "cases": [asdict(outcome) for outcome in outcomes],
+        "failures": failures,
+    }
+    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    worst = max((o.error for o in outcomes), default=0.0)
+    print(
+        f"{len(outcomes)} cases, {len(failed)} failed, worst error {worst:.1e}, least overlap {min(o.overlap for o in outcomes):.4f}"
+    )
+    for outcome in failed[:5]:
+        print("FAILED", outcome.shape[:150], [failure[-300:] for failure in outcome.failures])
+    print(f"{len(failures)} other failures", *failures[:5], sep="\n")
+    if failed or failures:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
