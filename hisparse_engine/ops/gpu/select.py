@@ -20,6 +20,7 @@ from hisparse_engine.ops.tables import IndexKeyRows
 
 _SMALLEST_DOT = 16  # what tl.dot takes in every dimension
 _KEYS_A_STORE = 16
+_TOKEN_BLOCKS = (16, 256)  # few sizes, for each is compiled
 _GROUP = 4  # tokens of one request that share a tile of keys
 _CPU_PROCESSORS = 3  # under Triton's interpreter
 
@@ -107,7 +108,7 @@ def score_tokens(
         index.keys.view(torch.int16) if pairs else index.keys,
         index.scales if has_scales else weights,
         key_slots,
-        starts,
+        starts if tiling.group > 1 else starts.contiguous(),
         lengths,
         scores,
         tokens,
@@ -116,7 +117,7 @@ def score_tokens(
         HEADS=heads,
         DIM=dim,
         GROUP=tiling.group,
-        BLOCK_T=max(tiling.group, triton.next_power_of_2(tokens)),
+        BLOCK_T=next((size for size in _TOKEN_BLOCKS if tokens <= size), triton.next_power_of_2(tokens)),
         BLOCK_N=tiling.positions,
         BLOCK_H=max(_SMALLEST_DOT, triton.next_power_of_2(heads)),
         BLOCK_D=max(_SMALLEST_DOT, triton.next_power_of_2(dim)),
