@@ -56,7 +56,7 @@ class TableDecoder:
         self._staged: torch.Tensor | None = None
         if isinstance(coordinator, TableHiSparseCoordinator):
             self._rows = TwoTierRows(coordinator, max_running, top_k)
-            shape = (2, layout.num_layers, max_running, layout.row_dim)
+            shape = (2, layout.num_layers * max_running, layout.row_dim)
             self._staged = torch.empty(shape, dtype=coordinator.device_pool.rows.dtype, device=self._device)
         else:
             self._rows = ResidentRows(coordinator)
@@ -113,8 +113,8 @@ class TableDecoder:
             self.on_logits(step.logits, requests)
         output = self._output(step.logits, tokens, requests, started, is_decode=True)
         if isinstance(self._coordinator, TableHiSparseCoordinator):
-            assert self._staged is not None
-            staged = self._staged[parity, :, : runner.size]
+            staged = self._staged_for(parity, runner.size)
+            assert staged is not None
             self._backups[parity] = self._coordinator.end_step(seats, staged, step.home)
         return output
 
@@ -140,14 +140,13 @@ class TableDecoder:
         known = self._coordinator.requests.tokens
         starts = known.start[rows.clamp(min=0).long()]
         at = starts + (lengths - 1).clamp(min=0)
-        staged = None if self._staged is None else self._staged[parity, :, : len(rows)]
         batch = Batch(
             rows,
             lengths,
             starts,
             torch.where(real, known.index_slots[at], NONE),
             torch.where(real, known.home[at], NONE),
-            staged,
+            self._staged_for(parity, len(rows)),
         )
         self._rows.begin()
         view = TableDecodePass(batch, self._rows, self._selector, self._ops, self._model.config)
@@ -156,6 +155,13 @@ class TableDecoder:
         greedy = logits.argmax(dim=-1)
         self._last_tokens.index_copy_(0, row, greedy)
         return logits, greedy, batch.home
+
+    def _staged_for(self, parity: int, size: int) -> torch.Tensor | None:
+        """Return ``[layers, size, row_dim]``: where a step of this size leaves its new rows for their backup."""
+        if self._staged is None:
+            return None
+        layers = self._coordinator.layout.num_layers
+        return self._staged[parity, : layers * size].view(layers, size, -1)
 
     def _remember(self, seats: Sequence[TableSeat], tokens: torch.Tensor) -> None:
         rows = torch.tensor([seat.row for seat in seats])

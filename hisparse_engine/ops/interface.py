@@ -73,6 +73,7 @@ class Operations(Protocol):
 
         ``host_rows [host_tokens, width]`` is pinned, ``device_rows [device_tokens, width]``; a row's bytes are a
         multiple of 16. ``staged [batch, width]`` keeps the new rows for their backup.
+        With no new rows (``plan.newest`` and ``new_rows`` of length 0) only the copies are made.
         """
 
     def locate(

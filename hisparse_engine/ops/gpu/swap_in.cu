@@ -100,7 +100,6 @@ int hisparse_plan_swap_in(PlanArgs* a, int batch, int variant, cudaStream_t stre
 
 // kind: 0 spread, 1 affine, 2 lines; units_in_flight: 1, 2 or 4 for each thread.
 int hisparse_copy_rows(CopyArgs* a, int kind, int units_in_flight, int blocks, int threads, cudaStream_t stream) {
-    if (a->batch == 0) return cudaSuccess;
     a->inverse = inverse_of(a->units);
     void (*kernels[3][3])(CopyArgs) = {{copy_spread<1>, copy_spread<2>, copy_spread<4>},
                                        {copy_affine<1>, copy_affine<2>, copy_affine<4>},

@@ -166,7 +166,7 @@ def copy_rows(
         plan.copy_from.numel(),
         _units(new_rows),
     )
-    kind, in_flight, blocks, threads = shape or _copy_shape(batch, device_rows.device.index)
+    kind, in_flight, blocks, threads = shape or _copy_shape(len(plan.slots), device_rows.device.index)
     _check(_library().hisparse_copy_rows(ctypes.byref(args), kind, in_flight, blocks, threads, _stream()))
 
 
