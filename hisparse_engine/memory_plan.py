@@ -11,7 +11,8 @@ what                   bytes a token                       how many tokens
 =====================  ==================================  =======================================================
 KV rows, host pool     L × row_dim × itemsize              host_tokens (pinned main memory; none in resident mode)
 KV rows, hot buffers   L × row_dim × itemsize              device_tokens (resident mode: every row is here)
-index keys             G × index_dim × itemsize            index_tokens
+index keys             G × index_dim × itemsize, or        index_tokens
+                       G × (index_dim + 4) in float8
 residency, by slot     G × 8 (position 4, last use 4)      device_tokens (none in resident mode)
 residency, by token    G × 4 (device slot) + 8 (slots of   up to 2 × index_tokens: a request has a stretch as long as
                        home and index key)                 it may get, also where it shares rows with others
@@ -38,7 +39,7 @@ HOST_TO_DEVICE_RATIO = 8
 STRETCHES_PER_TOKEN = 2
 """Entries of the device's by-token tables for each token that the index keys have room for."""
 
-_INT32, _INT64 = 4, 8
+_INT32, _INT64, _FP32 = 4, 8, 4
 
 
 class TokenBytes(NamedTuple):
@@ -52,15 +53,19 @@ class TokenBytes(NamedTuple):
     """How many ``residency_token`` there may be for one token."""
 
     @classmethod
-    def of(cls, layout: KVLayout, dtype: str, *, resident: bool, tables: bool = False) -> TokenBytes:
+    def of(
+        cls, layout: KVLayout, dtype: str, *, resident: bool, tables: bool = False, float8_keys: bool = False
+    ) -> TokenBytes:
         """Return the bytes for a model's ``layout``; in resident mode no row has to be looked for.
 
-        ``tables``: residency is kept in device tables (``memory.device_tables``), as on a GPU.
+        ``tables``: residency is kept in device tables (``memory.device_tables``), as on a GPU. ``float8_keys``: index
+        keys are stored in float8, each with a scale.
         """
         itemsize, mapped = ITEM_BYTES[dtype], 0 if resident else layout.num_groups
+        key = layout.index_dim + _FP32 if float8_keys else layout.index_dim * itemsize
         return cls(
             kv_rows=layout.num_layers * layout.row_dim * itemsize,
-            index_keys=layout.num_groups * layout.index_dim * itemsize,
+            index_keys=layout.num_groups * key,
             residency_slot=mapped * (_INT32 + (_INT32 if tables else _INT64)),
             residency_token=mapped * _INT32 + (2 * _INT32 if tables else 0),
             stretches=STRETCHES_PER_TOKEN if tables else 1,

@@ -11,7 +11,7 @@ from hisparse_engine.commands.options import GivenSettings, setting_options
 from hisparse_engine.errors import CapacityError
 
 _NOT_HERE = ("reserve", "reserve_quantile", "prefix_reuse", "threads", "decode_log_interval", "log_format",
-             "verify_every", "audit_every", "device", "device_tokens", "host_tokens", "index_tokens",
+             "verify_every", "audit_every", "device", "kernels", "device_tokens", "host_tokens", "index_tokens",
              "device_memory_gib")  # fmt: skip
 _DEFAULTS = {"max_running_requests": "as many as fit", "device_buffer_size": "2 × top-k"}
 _GIB = click.FloatRange(min=0, min_open=True, max=1 << 20)

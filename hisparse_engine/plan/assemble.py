@@ -20,8 +20,8 @@ RESERVE_BYTES = 3 * GIB // 2
 class Blueprint:
     """All that a plan follows from, but for the sizes of the pools and the mode.
 
-    ``weights`` in bytes. ``tables``: residency in device tables, and a step as on a GPU; else the reference on the
-    CPU, whose step takes what it needs as it goes.
+    ``weights`` and ``reserve`` in bytes. ``tables``: residency in device tables, and a step in CUDA graphs; else the
+    reference path, whose step takes what it needs as it goes. ``float8_keys``: how index keys are stored.
     """
 
     model: ModelConfig
@@ -29,6 +29,7 @@ class Blueprint:
     weights: int
     prefill_chunk: int
     tables: bool = True
+    float8_keys: bool = False
     reserve: int = RESERVE_BYTES
 
     @property
@@ -39,31 +40,47 @@ class Blueprint:
 
     def token(self, *, resident: bool) -> TokenBytes:
         """Return what a token takes in one mode."""
-        return TokenBytes.of(self.layout, self.dtype, resident=resident, tables=self.tables)
+        return TokenBytes.of(
+            self.layout, self.dtype, resident=resident, tables=self.tables, float8_keys=self.float8_keys
+        )
 
     def plan(self, sizes: PoolSizes, max_running: int, *, resident: bool) -> MemoryPlan:
         """Return the plan for pools of ``sizes``."""
         token = self.token(resident=resident)
-        if not self.tables:
-            return MemoryPlan(sizes, token, resident, max_running, beside=(self._weights(),))
         shapes = StepShapes(
             self.model, self.layout, sizes, self.dtype, resident, max_running, self.prefill_chunk
         )
-        return MemoryPlan(
-            sizes, token, resident, max_running, shapes.table_tokens, tuple(self._beside(shapes))
-        )
-
-    def _weights(self) -> Part:
-        return Part("weights", "device", self.weights, group="weights")
+        entries = shapes.table_tokens if self.tables else None
+        return MemoryPlan(sizes, token, resident, max_running, entries, tuple(self._beside(shapes)))
 
     def _beside(self, shapes: StepShapes) -> Iterator[Part]:
-        yield self._weights()
-        yield from step_parts(shapes)
-        yield Part("reserve for CUDA", "device", self.reserve, group="reserve")
+        yield Part("weights", "device", self.weights, group="weights")
+        if self.tables:
+            yield from step_parts(shapes)
+        if self.reserve:
+            yield Part("reserve for CUDA", "device", self.reserve, group="reserve")
 
 
-def blueprint_of(model: ModelConfig, engine: EngineSettings) -> Blueprint:
-    """Return what an engine with these settings follows; its weights are weighed by the shapes in ``model``."""
+def blueprint_of(
+    model: ModelConfig,
+    engine: EngineSettings,
+    *,
+    weights: int | None = None,
+    reserve: int = RESERVE_BYTES,
+) -> Blueprint:
+    """Return what an engine with these settings follows; ``weights`` are weighed by the shapes in ``model`` unless given.
+
+    On a GPU it has device tables unless something keeps it from using its kernels (``decoding.backend``).
+    """
     on_gpu = engine.device == "cuda"
-    weights = weigh_config(model, engine.dtype, fused=on_gpu).num_bytes
-    return Blueprint(model, engine.dtype, weights, engine.prefill_chunk_size, tables=on_gpu)
+    if weights is None:
+        weights = weigh_config(model, engine.dtype, fused=on_gpu).num_bytes
+    return Blueprint(
+        model,
+        engine.dtype,
+        weights,
+        engine.prefill_chunk_size,
+        tables=on_gpu and engine.kernels == "auto" and engine.dtype == "bfloat16",
+        float8_keys=engine.index_key_dtype == "float8",
+        reserve=reserve if on_gpu else 0,
+    )

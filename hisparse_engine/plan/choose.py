@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 from hisparse_engine.errors import ConfigError
 from hisparse_engine.memory_plan import GIB, MemoryPlan
 from hisparse_engine.models.weight_sizes import Weights, weigh
-from hisparse_engine.plan.assemble import Blueprint
+from hisparse_engine.plan.assemble import blueprint_of
 from hisparse_engine.plan.balance import Balance, Budget
 from hisparse_engine.plan.report import PlanReport, make_report
 from hisparse_engine.settings.given import Problem, SettingsError, flag_of
 from hisparse_engine.settings.resolve import Resolved
 
 USUAL_CONTEXT = 131_072
+_PASSED_ON = ("prefill_chunk_size", "index_key_dtype", "kernels")
 _WORKED_OUT = ("device_tokens", "host_tokens", "index_tokens", "device_memory_gib")
 
 
@@ -61,13 +62,9 @@ def choose(resolved: Resolved, options: PlanOptions) -> Chosen:
             f"--context: got {context}, expected from 1 to the model's {model.max_position_embeddings} positions"
         )
     weights = _weights(resolved, options)
-    blueprint = Blueprint(
-        model,
-        settings.engine.dtype,
-        weights.num_bytes,
-        settings.engine.prefill_chunk_size,
-        reserve=int(options.reserve_gib * GIB),
-    )
+    engine = settings.engine.model_copy(update={"device": "cuda"})
+    reserve = int(options.reserve_gib * GIB)
+    blueprint = blueprint_of(model, engine, weights=weights.num_bytes, reserve=reserve)
     balance = Balance(
         blueprint,
         Budget(int(options.gpu_memory_gib * GIB), int(settings.hisparse.host_memory_gib * GIB)),
@@ -122,7 +119,8 @@ def _flags(resolved: Resolved, plan: MemoryPlan) -> Iterator[str]:
         values["mode"] = "resident"
     else:
         values |= {"host_tokens": sizes.host_tokens, "device_buffer_size": sizes.device_buffer_size}
-    if (chunk := ("engine", "prefill_chunk_size")) in resolved.given:
-        values["prefill_chunk_size"] = resolved.given[chunk].value
+    for name in _PASSED_ON:
+        if ("engine", name) in resolved.given:
+            values[name] = getattr(resolved.settings.engine, name)
     for name, value in values.items():
         yield from (flag_of((name,)), str(value))

@@ -24,9 +24,10 @@ _INPUTS = 3
 _COUNTERS_BYTES = 4 + 3 * 8  # the step's number; rows looked up, missed, evicted
 _SAMPLING_BYTES = 48
 """A vocabulary entry when it is sampled with a temperature: fp64 and int64 values that exist together."""
-_PROGRAMS_AT_ONCE, _HEADS_A_PROGRAM, _ROWS_A_PROGRAM = 132, 64, 12
-"""Attention cuts a token's slots into shares while the device has programs to spare: an H200's, and the most results
-that each was seen to leave over all batch sizes."""
+_PROGRAMS_AT_ONCE, _HEADS_A_PROGRAM = 132, 64
+"""Attention cuts a token's slots into shares while the device, here an H200, has programs to spare."""
+_RESULTS_A_PROGRAM, _OF_TOP_K = 24, 2048
+"""The most partial results that its rules leave for each of these, for so large a top-k, over all batch sizes."""
 _MOST_SHARES = 64
 
 
@@ -118,12 +119,13 @@ def _activations(shapes: StepShapes) -> int:
     dense = 3 * m.intermediate_size
     experts = m.num_experts_per_tok * (m.hidden_size + 3 * m.moe_intermediate_size)
     tokens = shapes.max_running + shapes.prefill_chunk
+    largest = max(shapes.max_running, shapes.prefill_chunk)
     return tokens * (hidden + max(attention, dense, experts)) * shapes.itemsize + attention_shares(
-        m.num_attention_heads, m.kv_lora_rank, max(shapes.max_running, shapes.prefill_chunk)
+        m.num_attention_heads, m.kv_lora_rank, m.index_topk, largest
     )
 
 
-def attention_shares(heads: int, latent_dim: int, tokens: int) -> int:
+def attention_shares(heads: int, latent_dim: int, top_k: int, tokens: int) -> int:
     """Return bytes of fp32 partial results, and their sums, that attention leaves at most for up to ``tokens`` tokens."""
-    at_once = _PROGRAMS_AT_ONCE * _HEADS_A_PROGRAM * _ROWS_A_PROGRAM
+    at_once = _PROGRAMS_AT_ONCE * _HEADS_A_PROGRAM * _RESULTS_A_PROGRAM * -(-top_k // _OF_TOP_K)
     return _FP32 * (latent_dim + 1) * min(tokens * heads * _MOST_SHARES, at_once)

@@ -53,9 +53,9 @@ when it starts. [`hisparse plan`](plan.md) goes the other way: from a machine's 
 | --- | --- | --- | --- |
 | host pool | layers × row elements × bytes an element | `host_tokens` | `host_memory_gib` |
 | hot buffers (device pool) | layers × row elements × bytes an element | `device_tokens` | `device_memory_gib` |
-| index keys | index groups × key elements × bytes an element | `index_tokens` | `device_memory_gib` |
-| residency by slot | index groups × 8 (12 on the CPU) | `device_tokens` | `device_memory_gib` |
-| residency by token | index groups × 4, + 8 (0 on the CPU) | up to 2 × `index_tokens` (once on the CPU) | `device_memory_gib` |
+| index keys | index groups × key elements × bytes an element; in float8 index groups × (key elements + 4) | `index_tokens` | `device_memory_gib` |
+| residency by slot | index groups × 8 (12 without compiled kernels) | `device_tokens` | `device_memory_gib` |
+| residency by token | index groups × 4 + 8 (without: index groups × 4) | up to 2 × `index_tokens` (without: once) | `device_memory_gib` |
 
 A row has `kv_lora_rank + qk_rope_head_dim` elements, a key `index_head_dim`; an index group is a layer with an indexer of
 its own and those that share its selection.
@@ -64,10 +64,10 @@ its own and those that share its selection.
 - Of `device_memory_gib`, index keys and residency maps for as many tokens as the host pool holds (or `index_tokens`, where
   given) go first; `device_tokens` is what the rest holds. Where nothing says how large the host pool is, it gets eight
   times the device pool, and both come out of the budget together.
-- In resident mode `device_memory_gib` holds rows and index keys of each token (and 8 bytes by token on a GPU); there is no
-  host pool and no map.
-- Weights, what a step works with, and CUDA itself are beside `device_memory_gib`, not in it: [plan.md](plan.md). On the
-  CPU requests that share a prefix each have a map of their own, so their maps may take more than is planned.
+- In resident mode `device_memory_gib` holds rows and index keys of each token (with compiled kernels, 8 bytes by token
+  more); there is no host pool and no map.
+- Weights, what a step works with, and CUDA itself are beside `device_memory_gib`, not in it: [plan.md](plan.md). Without
+  compiled kernels requests that share a prefix each have a map of their own, so maps may take more than is planned.
 """
 
 _TITLES = {"": "The model", "engine": "engine: how it works", "hisparse": "hisparse: the two tiers",

@@ -68,6 +68,9 @@ def test_the_example_in_the_documentation_is_what_it_prints() -> None:
     arguments = shlex.split(shown[0].replace("DeepSeek-V3.2", str(V32)).removesuffix("--png plan.png"))
     printed = plan(*arguments).stdout.replace(str(V32), "DeepSeek-V3.2")
     assert [line.rstrip() for line in printed.splitlines()] == shown[1:]
+    found = as_json(*arguments, "--index-key-dtype", "float8")
+    requests, resident = found["hierarchical"]["requests"], found["resident"]["requests"]
+    assert f"it is {requests} requests, {requests / resident:.1f} times resident mode's" in text
 
 
 def test_the_json_says_the_same_and_adds_up() -> None:
@@ -85,8 +88,9 @@ def test_the_json_says_the_same_and_adds_up() -> None:
     assert report["curve"][-1]["context"] == 202752
 
 
-def test_the_command_that_it_prints_is_a_configuration_with_the_same_pools() -> None:
-    done, report = plan("--model", V32, *RANK), as_json("--model", V32, *RANK)
+@pytest.mark.parametrize("more", [(), ("--index-key-dtype", "float8", "--prefill-chunk-size", 256)])
+def test_the_command_that_it_prints_is_a_configuration_with_the_same_pools(more: tuple[object, ...]) -> None:
+    done, report = plan("--model", V32, *RANK, *more), as_json("--model", V32, *RANK, *more)
     printed = shlex.split(done.stdout.splitlines()[-1])
     assert printed == ["hisparse", "serve", *report["serve"]]
     checked = CliRunner().invoke(main, ["config", "check", "--json", "--context", "131072", *printed[2:]])

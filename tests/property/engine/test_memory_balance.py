@@ -90,13 +90,16 @@ def test_what_is_left_goes_to_hot_buffers_and_then_to_further_tokens(balance: Ba
 
 
 @settings(deadline=None)
-@given(balances, lengths, st.booleans())
-def test_what_one_request_needs_is_enough_for_it(balance: Balance, context: int, resident: bool) -> None:
-    needed = balance.needed(1, context, resident=resident)
-    exactly = replace(balance, budget=needed)
-    assert exactly.requests(context, resident=resident) == 1
-    less = replace(balance, budget=Budget(needed.device - 1, needed.host))
-    assert less.requests(context, resident=resident) == 0
+@given(balances, lengths, st.booleans(), st.integers(1, 20))
+def test_what_some_requests_need_is_enough_for_just_so_many(
+    balance: Balance, context: int, resident: bool, count: int
+) -> None:
+    needed = balance.needed(count, context, resident=resident)
+    exactly = replace(balance, budget=needed, most=None).best(context, resident=resident)
+    assert exactly is not None
+    assert exactly.concurrency(context) == exactly.max_running_requests == count
+    less = replace(balance, budget=Budget(needed.device - 1, needed.host), most=None)
+    assert less.requests(context, resident=resident) == count - 1
 
 
 def test_long_contexts_gain_and_short_ones_do_not() -> None:

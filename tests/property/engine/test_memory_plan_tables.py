@@ -64,15 +64,19 @@ def backend_of(model: ModelConfig, config: EngineConfig, sizes: PoolSizes) -> An
 
 
 @settings(deadline=None, max_examples=40)
-@given(worlds(), st.sampled_from(["float32", "bfloat16"]), st.booleans(), st.integers(1, 300))
+@given(worlds(), st.sampled_from(["float32", "bfloat16"]), st.booleans(), st.booleans(), st.integers(1, 300))
 def test_the_plan_is_what_a_table_backend_allocates(
-    world: tuple[ModelConfig, PoolSizes], dtype: str, resident: bool, running: int
+    world: tuple[ModelConfig, PoolSizes], dtype: str, resident: bool, float8: bool, running: int
 ) -> None:
     model, sizes = world
     config = EngineConfig.parse(
-        mode="resident" if resident else "hierarchical", dtype=dtype, max_running_requests=running
+        mode="resident" if resident else "hierarchical",
+        dtype=dtype,
+        max_running_requests=running,
+        index_key_dtype="float8" if float8 else "model",
     )
-    plan = Blueprint(model, dtype, 0, 1, reserve=0).plan(sizes, running, resident=resident)
+    blueprint = Blueprint(model, dtype, 0, 1, float8_keys=float8, reserve=0)
+    plan = blueprint.plan(sizes, running, resident=resident)
     backend, made = backend_of(model, config, sizes)
     planned = sum(part.num_bytes for part in plan.all_parts() if part.name not in ON_GPU_ONLY)
     assert planned == tensor_bytes(backend, without=(made,))
@@ -98,15 +102,17 @@ def plan_of(model: ModelConfig, sizes: PoolSizes, *, running: int) -> MemoryPlan
 
 
 @pytest.mark.parametrize("heads", [4, 16, 32, 64, 128])
-def test_the_estimate_of_attention_shares_bounds_what_attention_chooses(heads: int) -> None:
+@pytest.mark.parametrize("top_k", [16, 2048, 4096])
+def test_the_estimate_of_attention_shares_bounds_what_attention_chooses(heads: int, top_k: int) -> None:
     pytest.importorskip("triton")
-    from hisparse_engine.ops.gpu.attention import choose_shares, choose_tiling
+    from hisparse_engine.ops.gpu.attention import Device, choose_shares, choose_tiling
 
-    tiling = choose_tiling(heads, torch.bfloat16)
-    for tokens in (*range(1, 66), 96, 128, 231, 256, 297, 363, 462, 512, 700):
-        shares = choose_shares(tokens, heads, 2048, tiling, 132)
-        left = 4 * tokens * shares * heads * (512 + 1) if shares > 1 else 0
-        assert left <= step.attention_shares(heads, 512, tokens)
+    for device in (Device(132, is_hopper=True), Device(132, is_hopper=False)):
+        tiling = choose_tiling(heads, 576, 512, top_k, torch.bfloat16, device)
+        for tokens in (*range(1, 66), 96, 128, 199, 231, 256, 297, 363, 397, 462, 512, 793, 1024, 1585, 2048):
+            shares = choose_shares(tokens, heads, top_k, tiling, device)
+            left = 4 * tokens * shares * heads * (512 + 1) if shares > 1 else 0
+            assert left <= step.attention_shares(heads, 512, top_k, tokens)
 
 
 @given(worlds(), st.integers(1, LARGE), st.integers(1, LARGE), st.booleans())

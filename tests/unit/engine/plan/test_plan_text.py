@@ -7,10 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
-from hisparse_engine.config import EngineConfig, HiSparseConfig
+from hisparse_engine.config import EngineConfig, EngineSettings, HiSparseConfig
 from hisparse_engine.errors import CapacityError
 from hisparse_engine.layout import PoolSizes
 from hisparse_engine.memory_plan import GIB, MemoryPlan, Part, TokenBytes
+from hisparse_engine.plan.assemble import blueprint_of
 from hisparse_engine.plan.at_start import plan_at_start, print_at_start, refuse_what_cannot_fit
 from hisparse_engine.plan.curve_text import bar, curve_lines
 from hisparse_engine.plan.machine import Memory
@@ -106,6 +107,35 @@ def test_the_plan_of_a_start_has_the_engines_sizes(mode: str) -> None:
     assert [part.name for part in plan.beside] == [
         "weights"
     ]  # a step on the CPU takes what it needs as it goes
+
+
+@pytest.mark.parametrize(
+    ("fields", "tables", "reserve"),
+    [
+        ({"device": "cuda", "dtype": "bfloat16"}, True, True),
+        ({"device": "cuda", "dtype": "bfloat16", "kernels": "reference"}, False, True),
+        ({"device": "cuda", "dtype": "float32"}, False, True),
+        ({"device": "cpu", "dtype": "bfloat16"}, False, False),
+    ],
+)
+def test_only_compiled_kernels_have_tables_and_graphs(
+    fields: dict[str, str], tables: bool, reserve: bool
+) -> None:
+    found = blueprint_of(tiny_config(), EngineSettings(**fields))  # type: ignore[arg-type]
+    plan = found.plan(PoolSizes(100, 300, 300, TOP_K), 3, resident=False)
+    groups = {part.group for part in plan.beside}
+    assert (found.tables, "step" in groups, "reserve" in groups) == (tables, tables, reserve)
+    assert (plan.table_tokens is not None) == tables
+
+
+def test_index_keys_in_float8_have_a_scale_each() -> None:
+    model = tiny_config(num_hidden_layers=2)
+    half, whole = (
+        blueprint_of(model, EngineSettings(device="cuda", dtype="bfloat16", index_key_dtype=kind))
+        for kind in ("float8", "model")
+    )
+    assert half.token(resident=False).index_keys == 2 * (32 + 4)
+    assert whole.token(resident=False).index_keys == 2 * 32 * 2
 
 
 @pytest.mark.parametrize(
