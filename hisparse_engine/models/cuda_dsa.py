@@ -20,7 +20,7 @@ from hisparse_engine.ops.gpu.latents import LatentNorms, split_latents
 from hisparse_engine.ops.gpu.norm import add_rms_norm
 from hisparse_engine.ops.gpu.rotation import IndexShape, rotate_queries
 
-_DOWN_SPLITS, _OUT_SPLITS = 4, 4
+_DOWN_SPLITS, _OUT_SPLITS = 7, 4
 
 
 class FusedAttention:

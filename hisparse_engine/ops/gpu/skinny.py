@@ -5,17 +5,34 @@ The partial sums are left to the kernel that reads the result: no reduction kern
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
 
-from hisparse_engine.ops.gpu.overlap import OVERLAPPED, wait_for_inputs
+from hisparse_engine.ops.gpu.overlap import OVERLAPPED, prefetch, wait_for_inputs
 
 MAX_ROWS = 64
 """Beyond this many rows cuBLAS is faster."""
 
-_COLUMNS = 32
-_DEPTH = 256
+
+@dataclass(frozen=True)
+class _Cut:
+    """Columns and depth of a tile, and stages of its pipeline."""
+
+    columns: int
+    depth: int
+    stages: int
+
+
+_PREFETCHED_LINES = 16
+"""L2 lines of each weight row's part that are asked for while the kernel before still runs; a power of two."""
+
+_LINE = 64  # bf16 elements in 128 bytes
+
+_FEW = _Cut(32, 128, 5)  # up to 16 rows
+_MORE = _Cut(64, 64, 6)
 
 
 def split_linear(x: torch.Tensor, weight: torch.Tensor, splits: int) -> torch.Tensor:
@@ -34,9 +51,10 @@ def skinny_linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 def _launch(x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor, splits: int) -> None:
     rows, depth = x.shape
-    step = _DEPTH if rows <= 16 else _DEPTH // 2
+    cut = _FEW if rows <= 16 else _MORE
     assert rows <= MAX_ROWS, f"{rows} rows"
-    grid = (triton.cdiv(len(weight), _COLUMNS), splits)
+    grid = (triton.cdiv(len(weight), cut.columns), splits)
+    part = triton.cdiv(depth, splits * cut.depth) * cut.depth
     _skinny_kernel[grid](
         x,
         weight,
@@ -45,12 +63,13 @@ def _launch(x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor, splits: in
         COUNT=len(weight),
         FULL_DEPTH=depth,
         SPLITS=splits,
-        PART=triton.cdiv(depth, splits * step) * step,
+        PART=part,
         ROWS=max(16, triton.next_power_of_2(rows)),
-        COLUMNS=_COLUMNS,
-        DEPTH=step,
+        COLUMNS=cut.columns,
+        DEPTH=cut.depth,
+        LINES=min(_PREFETCHED_LINES, 1 << (part // _LINE).bit_length() - 1),
         num_warps=4,
-        num_stages=4,
+        num_stages=cut.stages,
         **OVERLAPPED,
     )
 
@@ -68,19 +87,23 @@ def _skinny_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
+    LINES: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """Axis 0: columns; axis 1: parts of the depth."""
+    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    begin = tl.program_id(1) * PART
+    weight_row = weight + tl.minimum(column, COUNT - 1)[:, None].to(tl.int64) * FULL_DEPTH + begin
+    if (
+        PDL and LINES > 0 and FULL_DEPTH == PART * SPLITS
+    ):  # weights are nobody's output: no need to wait for them
+        prefetch(weight_row + 64 * tl.arange(0, LINES)[None, :])
     wait_for_inputs(PDL)
     row = tl.arange(0, ROWS)
-    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     depth = tl.arange(0, DEPTH)
-    begin = tl.program_id(1) * PART
     there = (row < rows)[:, None]
     x_at = x + row[:, None].to(tl.int64) * FULL_DEPTH + begin + depth[None, :]
-    weight_at = (
-        weight + tl.minimum(column, COUNT - 1)[:, None].to(tl.int64) * FULL_DEPTH + begin + depth[None, :]
-    )
+    weight_at = weight_row + depth[None, :]
     total = tl.zeros([ROWS, COLUMNS], dtype=tl.float32)
     for start in range(0, PART, DEPTH):
         if FULL_DEPTH == PART * SPLITS:
