@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import triton
@@ -31,11 +31,10 @@ class Tiling:
     block_entries: int
     num_warps: int
     num_stages: int
-    """Of Triton's pipeline; a row's address is itself loaded, so n stages keep (n - 1) // 2 tiles of rows in flight."""
+    """Of Triton's pipeline, where n keep (n - 1) // 2 tiles of rows in flight; the Hopper kernels' buffers."""
     per_processor: int
     """How many programs a multiprocessor runs at once."""
-    hopper: bool = False
-    """Run the kernel of warp groups, where ``num_stages`` is the number of its buffers."""
+    kernel: Literal["portable", "hopper", "hopper_few"] = "portable"
 
 
 class Device(NamedTuple):
@@ -64,10 +63,12 @@ def choose_tiling(
     """Return the tiles for ``heads``: few heads are a matter of bytes in flight, many of the matrix units."""
     if dtype == torch.float32:
         return Tiling(16, 16, 4, 2, 1)
+    if device.is_hopper and dtype == torch.bfloat16 and (latent_dim, width, k % 64) == (512, 576, 0):
+        if heads <= 32:
+            return Tiling(16 if heads <= 16 else 32, 64, 4, 2, 1, "hopper_few")
+        return Tiling(64, 32, 4, 4, 1, "hopper")
     if heads <= 32:
         return Tiling(16, 32, 4, 5, 2)
-    if device.is_hopper and dtype == torch.bfloat16 and (latent_dim, width, k % 32) == (512, 576, 0):
-        return Tiling(64, 32, 4, 4, 1, hopper=True)
     return Tiling(64, 64, 8, 3, 1)
 
 
@@ -103,7 +104,7 @@ def attend_tiled(
         parts = query.new_empty((tokens, shares, heads, latent_dim), dtype=torch.float32)
         sums = query.new_empty((tokens, shares, heads), dtype=torch.float32)
     tensors = query.contiguous(), rows, slots, parts, sums
-    run = _run_hopper if tiling.hopper else _run
+    run = _run if tiling.kernel == "portable" else _run_hopper
     run(tensors, scale * math.log2(math.e), latent_dim, tiling, shares, tiles)
     if shares > 1:
         _add_shares(parts, sums, out)
@@ -137,11 +138,10 @@ def _run(
 def _run_hopper(
     tensors: tuple[torch.Tensor, ...], scale: float, latent_dim: int, tiling: Tiling, shares: int, tiles: int
 ) -> None:
-    from hisparse_engine.ops.gpu.attention_hopper import attend_share_hopper
-
     query, _, slots, _, _ = tensors
     tokens, heads, width = query.shape
-    attend_share_hopper[(tokens * shares * triton.cdiv(heads, tiling.block_heads),)](
+    kernel, options = _hopper_kernel(tiling)
+    kernel[(tokens * shares * triton.cdiv(heads, tiling.block_heads),)](
         *tensors,
         scale,
         shares,
@@ -153,10 +153,21 @@ def _run_hopper(
         BLOCK_H=tiling.block_heads,
         BLOCK_N=tiling.block_entries,
         BUFFERS=tiling.num_stages,
-        WEIGHT_BUFFERS=2,
         SPLIT=shares > 1,
         num_warps=tiling.num_warps,
+        **options,
     )
+
+
+def _hopper_kernel(tiling: Tiling) -> tuple[Any, dict[str, int]]:
+    """Import at the first use: Gluon is not in every Triton."""
+    if tiling.kernel == "hopper_few":
+        from hisparse_engine.ops.gpu.attention_hopper_few import attend_share_few
+
+        return attend_share_few, {}
+    from hisparse_engine.ops.gpu.attention_hopper import attend_share_hopper
+
+    return attend_share_hopper, {"WEIGHT_BUFFERS": 64 // tiling.block_entries}
 
 
 def _add_shares(parts: torch.Tensor, sums: torch.Tensor, out: torch.Tensor) -> None:

@@ -36,11 +36,18 @@ def test_few_entries_bound_the_shares() -> None:
     assert choose_shares(1, 4, 3 * TILING.block_entries, TILING, H200) <= 3
 
 
-def test_many_heads_take_the_hopper_kernel_where_it_fits() -> None:
-    for heads in (33, 64, 128):
-        assert choose_tiling(heads, dtype=torch.bfloat16, device=H200, **LARGE).hopper
-    assert not choose_tiling(16, dtype=torch.bfloat16, device=H200, **LARGE).hopper
-    assert not choose_tiling(64, dtype=torch.bfloat16, device=Device(108, is_hopper=False), **LARGE).hopper
-    assert not choose_tiling(64, dtype=torch.float32, device=H200, **LARGE).hopper
-    assert not choose_tiling(64, 576, 512, 2047, torch.bfloat16, H200).hopper
-    assert not choose_tiling(64, 80, 64, 128, torch.bfloat16, H200).hopper
+def test_hopper_kernels_are_taken_where_they_fit() -> None:
+    kernels = {
+        heads: choose_tiling(heads, dtype=torch.bfloat16, device=H200, **LARGE).kernel
+        for heads in (8, 32, 33, 128)
+    }
+    assert kernels == {8: "hopper_few", 32: "hopper_few", 33: "hopper", 128: "hopper"}
+
+
+@pytest.mark.parametrize("heads", [16, 64])
+def test_the_portable_kernel_is_taken_elsewhere(heads: int) -> None:
+    other = Device(108, is_hopper=False)
+    assert choose_tiling(heads, dtype=torch.bfloat16, device=other, **LARGE).kernel == "portable"
+    assert choose_tiling(heads, dtype=torch.float32, device=H200, **LARGE).kernel == "portable"
+    assert choose_tiling(heads, 576, 512, 2047, torch.bfloat16, H200).kernel == "portable"
+    assert choose_tiling(heads, 80, 64, 128, torch.bfloat16, H200).kernel == "portable"
