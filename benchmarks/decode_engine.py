@@ -101,9 +101,8 @@ class BenchEngine:
         whole, self._setting = setting.context + setting.new_tokens, setting
         self._model = model
         model.config = model.config.model_copy(update={"max_position_embeddings": whole})
-        groups = model.config.num_full_indexer_layers
         self._locality = (
-            SelectedByLocality(ops, setting.locality, groups, setting.context) if setting.locality else None
+            SelectedByLocality(ops, setting.locality, setting.context) if setting.locality else None
         )
         self._ops: Any = self._locality or ops
         with host.lent() if host is not None else nullcontext():

@@ -55,6 +55,11 @@ class Locality:
         if self.skew < 1:
             raise ValueError(f"skew: expected a whole number from 1, got {self.skew}")
 
+    @property
+    def rates(self) -> tuple[int, ...]:
+        """How far the clock of each kind of stratum goes in a step, in fixed point."""
+        return tuple(round(rate * self.turnover / _MEAN_RATE * _ONE) for rate in _RATES)
+
     def positions(
         self,
         requests: torch.Tensor,
@@ -87,10 +92,9 @@ class Locality:
 
     def _epoch(self, name: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
         """Return how often each stratum has drawn: its clock's blocks, and in each a moment of its own."""
-        unit = self.turnover / _MEAN_RATE * _ONE
         clock = _low_bits(_mixed(name ^ 0x1B87))
-        for kind, rate in enumerate(_RATES):  # no gather: five constants
-            clock = clock + torch.where((name >> 3) % len(_RATES) == kind, step * round(rate * unit), 0)
+        for kind, rate in enumerate(self.rates):  # no gather: five constants
+            clock = clock + torch.where((name >> 3) % len(_RATES) == kind, step * rate, 0)
         block = clock >> 16
         moment = _low_bits(_mixed(name ^ (block * 0x2C1B)))
         return block + (_low_bits(clock) >= moment)

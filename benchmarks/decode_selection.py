@@ -13,16 +13,17 @@ from hisparse_engine.table_coordinator import TableHiSparseCoordinator
 
 
 class SelectedByLocality:
-    """The operations, but for ``select``: it scores as ever, so that its time counts, and then answers for the model.
+    """The operations, but for ``select``: it scores as ever, so that its time counts, and then answers for the model."""
 
-    The first group of a step computes what all groups select; the others take their part.
-    """
-
-    def __init__(self, ops: Operations, locality: Locality, num_groups: int, context: int) -> None:
+    def __init__(self, ops: Operations, locality: Locality, context: int) -> None:
         """Requests have ``context`` tokens when they begin to decode."""
-        self._ops, self._locality, self._num_groups, self._context = ops, locality, num_groups, context
+        self._ops, self._locality, self._context = ops, locality, context
         self._groups: dict[int, int] = {}
-        self._positions: torch.Tensor | None = None
+
+    @property
+    def top_k(self) -> int:
+        """Positions that a request selects."""
+        return self._locality.top_k
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ops, name)
@@ -40,16 +41,22 @@ class SelectedByLocality:
     ) -> None:
         """Score, then write the locality model's positions to ``out``."""
         self._ops.select(query, weights, index, key_slots, starts, lengths, out, scores)
-        group = self._groups.setdefault(index.keys.data_ptr(), len(self._groups))
-        if group == 0:
-            self._positions = self.positions(starts, lengths)
-        assert self._positions is not None, "a step begins with the first group"
-        out.copy_(self._positions[group])
+        group = self._groups.setdefault(index.keys.data_ptr(), len(self._groups))  # groups come in order
+        self.write(starts, lengths, out, group)
 
-    def positions(self, starts: torch.Tensor, lengths: torch.Tensor, past: int = 0) -> torch.Tensor:
-        """Return int32 ``[groups, batch, k]`` for requests whose stretches begin at ``starts``; ``past`` steps ago."""
+    def write(
+        self, starts: torch.Tensor, lengths: torch.Tensor, out: torch.Tensor, group: int, past: int = 0
+    ) -> None:
+        """Write int32 ``[batch, k]`` for requests whose stretches begin at ``starts``; as it was ``past`` steps ago."""
+        if out.is_cuda:
+            from benchmarks.decode_locality_kernel import write_positions
+
+            write_positions(
+                self._locality, starts, lengths, out, context=self._context, group=group, past=past
+            )
+            return
         admitted = torch.full_like(lengths, self._context)
-        return self._locality.positions(starts.int(), admitted, lengths, self._num_groups, past)
+        out.copy_(self._locality.positions(starts.int(), admitted, lengths, group + 1, past)[group])
 
 
 def live_through(
@@ -63,12 +70,12 @@ def live_through(
     rows = torch.tensor([seat.row for seat in seats], dtype=torch.int32, device=device)
     lengths = torch.tensor([seat.length for seat in seats], dtype=torch.int32, device=device)
     starts = torch.tensor([seat.stretch.start for seat in seats], dtype=torch.int64, device=device)
-    plan: SwapPlan | None = None
+    positions = torch.empty((len(seats), ops.top_k), dtype=torch.int32, device=device)
+    plan = _room_for(positions)
     for past in range(steps, 0, -1):
-        positions = ops.positions(starts, lengths, past)
-        plan = plan or _room_for(positions[0])
         hot.now.add_(1)
         for group in range(layout.num_groups):
+            ops.write(starts, lengths, positions, group, past)
             plan.num_copies.zero_()
             ops.plan_swap_in(
                 coordinator.requests.tokens,
@@ -77,7 +84,7 @@ def live_through(
                 layout.layers_in(group),
                 rows,
                 lengths,
-                positions[group],
+                positions,
                 plan,
             )
 
