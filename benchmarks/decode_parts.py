@@ -19,7 +19,7 @@ PARTS: tuple[tuple[str, str], ...] = (
     ("experts", r"gated_up|_down_kernel|_sort_kernel|_route_kernel"),
     ("norms and rotation", r"rms_norm|split_latents|rotate_queries|silu_mul"),
     ("sampling", r"ArgMax"),
-    ("projections", r"gemm|gemv|nvjet|cutlass|cublas|splitK|xmma"),
+    ("projections", r"gemm|gemv|skinny|nvjet|cutlass|cublas|splitK|xmma"),
 )
 """Part → what its kernels' names contain; the first that matches."""
 OTHER, IDLE = "locality model and rest", "nothing runs"
