@@ -15,6 +15,7 @@ import torch
 import triton
 
 from hisparse_engine.ops.gpu.attention_kernels import add_shares, attend_share
+from hisparse_engine.ops.gpu.attention_quantised import GROUP, attend_share_quantised, views
 
 _SMALLEST_DOT = 16  # what tl.dot takes in every dimension
 _SHARE_COST = 3  # what starting and finishing a share costs, in tiles
@@ -34,7 +35,7 @@ class Tiling:
     """Of Triton's pipeline, where n keep (n - 1) // 2 tiles of rows in flight; the Hopper kernels' buffers."""
     per_processor: int
     """How many programs a multiprocessor runs at once."""
-    kernel: Literal["portable", "hopper", "hopper_few"] = "portable"
+    kernel: Literal["portable", "quantised", "hopper", "hopper_few"] = "portable"
 
 
 class Device(NamedTuple):
@@ -47,12 +48,12 @@ class Device(NamedTuple):
 def attend(
     query: torch.Tensor, rows: torch.Tensor, slots: torch.Tensor, *, scale: float, latent_dim: int
 ) -> torch.Tensor:
-    """See :meth:`hisparse_engine.ops.interface.Operations.attend`."""
+    """See :meth:`hisparse_engine.ops.interface.Operations.attend`; uint8 ``rows`` are quantised ones."""
     (tokens, heads, width), k = query.shape, slots.shape[1]
     if tokens == 0 or k == 0:
         return query.new_zeros((tokens, heads, latent_dim))
     device = describe_device(query.device)
-    tiling = choose_tiling(heads, width, latent_dim, k, query.dtype, device)
+    tiling = choose_tiling(heads, width, latent_dim, k, rows.dtype, device)
     if tiling.kernel == "hopper_few":  # until it has been seen on a device
         tiling = Tiling(16, 32, 4, 5, 2)
     shares = choose_shares(tokens, heads, k, tiling, device)
@@ -65,6 +66,8 @@ def choose_tiling(
     """Return the tiles for ``heads``: few heads are a matter of bytes in flight, many of the matrix units."""
     if dtype == torch.float32:
         return Tiling(16, 16, 4, 2, 1)
+    if dtype == torch.uint8:
+        return Tiling(16 if heads <= 32 else 64, 32, 8, 1, 1, "quantised")
     if device.is_hopper and dtype == torch.bfloat16 and (latent_dim, width, k % 64) == (512, 576, 0):
         if heads <= 32:
             return Tiling(16 if heads <= 16 else 32, 64, 4, 2, 1, "hopper_few")
@@ -106,7 +109,7 @@ def attend_tiled(
         parts = query.new_empty((tokens, shares, heads, latent_dim), dtype=torch.float32)
         sums = query.new_empty((tokens, shares, heads), dtype=torch.float32)
     tensors = query.contiguous(), rows, slots, parts, sums
-    run = _run if tiling.kernel == "portable" else _run_hopper
+    run = {"portable": _run, "quantised": _run_quantised}.get(tiling.kernel, _run_hopper)
     run(tensors, scale * math.log2(math.e), latent_dim, tiling, shares, tiles)
     if shares > 1:
         _add_shares(parts, sums, out)
@@ -132,6 +135,34 @@ def _run(
         BLOCK_L=_dot_size(latent_dim),
         BLOCK_R=_dot_size(width - latent_dim),
         PRECISION="tf32x3",
+        num_warps=tiling.num_warps,
+        num_stages=tiling.num_stages,
+    )
+
+
+def _run_quantised(
+    tensors: tuple[torch.Tensor, ...], scale: float, latent_dim: int, tiling: Tiling, shares: int, tiles: int
+) -> None:
+    query, rows, slots, out, sums = tensors
+    (tokens, heads, width), row_bytes = query.shape, rows.shape[1]
+    attend_share_quantised[(tokens * shares * triton.cdiv(heads, tiling.block_heads),)](
+        query,
+        *views(rows),
+        slots,
+        out,
+        sums,
+        scale,
+        shares,
+        HEADS=heads,
+        K=slots.shape[1],
+        LATENT=latent_dim,
+        ROPE=width - latent_dim,
+        GROUP=GROUP,
+        STRIDES=(row_bytes, row_bytes // 4, row_bytes // 2),
+        SHARE_TILES=tiles,
+        BLOCK_H=tiling.block_heads,
+        BLOCK_N=tiling.block_entries,
+        BLOCK_R=_dot_size(width - latent_dim),
         num_warps=tiling.num_warps,
         num_stages=tiling.num_stages,
     )
