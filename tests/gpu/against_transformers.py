@@ -66,7 +66,8 @@ class Decoded:
 
 def expected(folder: Path, dtype: torch.dtype, sequences: Sequence[list[int]]) -> list[torch.Tensor]:
     """Return transformers' fp32 logits ``[NEW_TOKENS, vocab]`` of each sequence's last tokens."""
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to("cuda").eval()
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    model = model.to("cuda").eval()
     found = []
     with torch.inference_mode():
         for tokens in sequences:
