@@ -21,7 +21,7 @@
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 #define KERNEL_ARGS const
-#define DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(cuda_on_cpu::dynamic_shared)
+#define DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(cuda_on_cpu::dynamic_shared[cuda_on_cpu::rank()])
 
 struct dim3 {
     unsigned x = 1, y = 1, z = 1;
@@ -35,8 +35,8 @@ inline dim3 threadIdx, blockIdx, blockDim, gridDim;  // fibers take turns, each 
 
 namespace cuda_on_cpu {
 
-constexpr int LANES = 32, MOST_THREADS = 1024, STACK_BYTES = 1 << 16;
-alignas(16) inline char dynamic_shared[1 << 18];
+constexpr int LANES = 32, MOST_THREADS = 1024, MOST_BLOCKS = 8, STACK_BYTES = 1 << 16;
+alignas(16) inline char dynamic_shared[MOST_BLOCKS][1 << 18];
 
 struct Barrier {
     int arrived = 0, generation = 0;
@@ -45,18 +45,20 @@ struct Fiber {
     ucontext_t context;
     std::unique_ptr<char[]> stack{new char[STACK_BYTES]};
     bool done;
+    int cluster_phase;
 };
 
-inline std::vector<Fiber> fibers;
+inline std::vector<Fiber> fibers;  // of a cluster's blocks, one after another
 inline ucontext_t scheduler;
-inline int current;
+inline int current, cluster_size;
 inline std::mt19937 order{1};
-inline Barrier block, warps[MOST_THREADS / LANES];
-inline bool votes[MOST_THREADS];
-inline long long lanes[MOST_THREADS];
+inline Barrier cluster, blocks[MOST_BLOCKS], warps[MOST_BLOCKS * MOST_THREADS / LANES];
+inline bool votes[MOST_BLOCKS * MOST_THREADS];
+inline long long lanes[MOST_BLOCKS * MOST_THREADS];
 inline void (*body)(const void*);
 inline const void* arguments;
 
+inline int rank() { return current / static_cast<int>(blockDim.x); }
 inline void yield() { swapcontext(&fibers[current].context, &scheduler); }
 
 inline void wait_at(Barrier& barrier, int members) {
@@ -74,16 +76,17 @@ inline void run_body() {
     yield();
 }
 
-inline void run_block() {
-    int threads = blockDim.x, left = threads;
-    block = Barrier{};
+inline void run_cluster(unsigned first_block, unsigned y) {
+    int threads = blockDim.x * cluster_size, left = threads;
+    cluster = Barrier{};
+    for (Barrier& block : blocks) block = Barrier{};
     for (Barrier& warp : warps) warp = Barrier{};
     if (fibers.size() < static_cast<size_t>(threads)) fibers.resize(threads);
     std::vector<int> turns(threads);
     for (int i = 0; i < threads; ++i) {
         turns[i] = i;
         Fiber& fiber = fibers[i];
-        fiber.done = false;
+        fiber.done = false, fiber.cluster_phase = 0;
         getcontext(&fiber.context);
         fiber.context.uc_stack.ss_sp = fiber.stack.get();
         fiber.context.uc_stack.ss_size = STACK_BYTES;
@@ -94,7 +97,8 @@ inline void run_block() {
         for (int i = threads - 1; i > 0; --i) std::swap(turns[i], turns[order() % (i + 1)]);
         for (int turn : turns) {
             if (fibers[turn].done) continue;
-            current = turn, threadIdx = dim3(turn);
+            current = turn;
+            threadIdx = dim3(turn % blockDim.x), blockIdx = dim3(first_block + turn / blockDim.x, y);
             swapcontext(&scheduler, &fibers[turn].context);
             left -= fibers[turn].done;
         }
@@ -108,31 +112,28 @@ struct Call {
 };
 
 template <class Args>
-void run_grid(void (*kernel)(Args), dim3 grid, int threads, const Args& args) {
+void run_grid(void (*kernel)(Args), dim3 grid, int threads, const Args& args, int blocks_of_cluster) {
     Call<Args> call{kernel, &args};
     body = [](const void* p) {
         auto* c = static_cast<const Call<Args>*>(p);
         c->kernel(*c->args);
     };
     arguments = &call;
-    gridDim = grid, blockDim = dim3(threads);
+    gridDim = grid, blockDim = dim3(threads), cluster_size = blocks_of_cluster;
     for (unsigned y = 0; y < grid.y; ++y) {
-        for (unsigned x = 0; x < grid.x; ++x) {
-            blockIdx = dim3(x, y);
-            run_block();
-        }
+        for (unsigned x = 0; x < grid.x; x += cluster_size) run_cluster(x, y);
     }
 }
 
 inline int lane() { return threadIdx.x % LANES; }
-inline const long long* warp_lanes() { return lanes + threadIdx.x / LANES * LANES; }
+inline const long long* warp_lanes() { return lanes + current / LANES * LANES; }
 
 // Every lane's value, for a look at them between two barriers of the warp.
 template <class Look>
 auto among_lanes(unsigned mask, long long value, Look look) {
     if (mask != 0xffffffffu) std::fputs("cuda_on_cpu: a warp word without all lanes\n", stderr), std::abort();
-    Barrier& warp = warps[threadIdx.x / LANES];
-    lanes[threadIdx.x] = value;
+    Barrier& warp = warps[current / LANES];
+    lanes[current] = value;
     wait_at(warp, LANES);
     auto result = look(warp_lanes());
     wait_at(warp, LANES);
@@ -141,15 +142,31 @@ auto among_lanes(unsigned mask, long long value, Look look) {
 
 }  // namespace cuda_on_cpu
 
-inline void __syncthreads() { cuda_on_cpu::wait_at(cuda_on_cpu::block, blockDim.x); }
+inline void __syncthreads() { cuda_on_cpu::wait_at(cuda_on_cpu::blocks[cuda_on_cpu::rank()], blockDim.x); }
 
 inline int __syncthreads_or(int value) {
-    cuda_on_cpu::votes[threadIdx.x] = value != 0;
+    cuda_on_cpu::votes[cuda_on_cpu::current] = value != 0;
     __syncthreads();
     bool any = false;
-    for (unsigned i = 0; i < blockDim.x; ++i) any |= cuda_on_cpu::votes[i];
+    for (unsigned i = 0; i < blockDim.x; ++i) any |= cuda_on_cpu::votes[cuda_on_cpu::rank() * blockDim.x + i];
     __syncthreads();
     return any;
+}
+
+inline unsigned __clusterSizeInBlocks() { return cuda_on_cpu::cluster_size; }
+inline unsigned __clusterRelativeBlockRank() { return cuda_on_cpu::rank(); }
+inline void* __cluster_map_shared_rank(void* shared, unsigned rank) {
+    return static_cast<char*>(shared) + (static_cast<int>(rank) - cuda_on_cpu::rank()) * long(sizeof *cuda_on_cpu::dynamic_shared);
+}
+inline void __cluster_barrier_arrive() {
+    cuda_on_cpu::Barrier& cluster = cuda_on_cpu::cluster;
+    cuda_on_cpu::fibers[cuda_on_cpu::current].cluster_phase = cluster.generation;
+    if (++cluster.arrived == static_cast<int>(blockDim.x) * cuda_on_cpu::cluster_size) {
+        cluster.arrived = 0, ++cluster.generation;
+    }
+}
+inline void __cluster_barrier_wait() {
+    while (cuda_on_cpu::cluster.generation == cuda_on_cpu::fibers[cuda_on_cpu::current].cluster_phase) cuda_on_cpu::yield();
 }
 
 inline int __shfl_up_sync(unsigned mask, int value, int step) {

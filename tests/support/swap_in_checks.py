@@ -138,14 +138,14 @@ def _taken(before: HotTables, after: HotTables, group: int, buffer: list[int], n
 
 
 def age_class(last_use: int, now: int) -> int:
-    """Return what the GPU tells ages apart by, 32 classes an octave; larger is older, empty the oldest."""
+    """Return what the GPU tells ages apart by, 16 classes an octave; larger is older, empty the oldest."""
     age = now - last_use
     if last_use == 0:
         return 1 << 30
-    if age < 64:
+    if age < 32:
         return age
     octave = age.bit_length() - 1
-    return (octave << 5) + ((age >> (octave - 5)) & 31)
+    return (octave << 4) + ((age >> (octave - 4)) & 15)
 
 
 def assert_rows(world: World, group: int) -> None:

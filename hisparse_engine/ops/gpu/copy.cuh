@@ -82,11 +82,30 @@ __global__ void __launch_bounds__(1024) copy_affine(KERNEL_ARGS CopyArgs a) {
     }
 }
 
-// A warp for each row, its loads cut where the host's memory lines are, each line fetched by one request. U of them cover
-// the row.
+// One row by a warp, its loads cut where the host's memory lines are, so that each line is fetched by one request; U loads
+// cover the row.
+template <int U>
+__device__ __forceinline__ void copy_row(const CopyArgs& a, int from, int to) {
+    constexpr int LINE = 8;  // units
+    const uint4* source = a.host_rows + static_cast<long long>(from) * a.units;
+    uint4* target = a.device_rows + static_cast<long long>(to) * a.units;
+    int first = lane_id() - static_cast<int>(reinterpret_cast<size_t>(source) / sizeof(uint4) % LINE);
+    uint4 value[U];
+#pragma unroll
+    for (int i = 0; i < U; ++i) {
+        int unit = i * WARP + first;
+        if (unit >= 0 && unit < a.units) value[i] = load_once(source + unit);
+    }
+#pragma unroll
+    for (int i = 0; i < U; ++i) {
+        int unit = i * WARP + first;
+        if (unit >= 0 && unit < a.units) target[unit] = value[i];
+    }
+}
+
+// Lines: a warp for each row, neighbouring rows in different blocks.
 template <int U>
 __global__ void __launch_bounds__(1024) copy_lines(KERNEL_ARGS CopyArgs a) {
-    constexpr int LINE = 8;  // units of 16 bytes
     wait_for_predecessors();
     allow_successors();
     int rows = a.num_copies[0];
@@ -94,21 +113,77 @@ __global__ void __launch_bounds__(1024) copy_lines(KERNEL_ARGS CopyArgs a) {
     for (int row = warp_id() * gridDim.x + blockIdx.x; row < a.capacity; row += gridDim.x * num_warps()) {
         int from = a.copy_from[row], to = a.copy_to[row];
         if (row >= rows) break;
-        if (to < 0) continue;
-        const uint4* source = a.host_rows + static_cast<long long>(from) * a.units;
-        uint4* target = a.device_rows + static_cast<long long>(to) * a.units;
-        int skew = static_cast<int>(reinterpret_cast<size_t>(source) / 16 % LINE);
-        uint4 value[U];
+        if (to >= 0) copy_row<U>(a, from, to);
+    }
+}
+
+constexpr int QUEUE = 2048;  // rows
+constexpr int STRETCH = 12;  // log2 of the neighbouring host rows that one block fetches
+
+// Puts `queue`, a power of two long, in ascending order of the upper halves.
+__device__ __forceinline__ void sort_queue(unsigned long long* queue, int length) {
+    for (int run = 2; run <= length; run *= 2) {
+        for (int gap = run / 2; gap > 0; gap /= 2) {
+            for (int i = threadIdx.x; i < length / 2; i += blockDim.x) {
+                int low = 2 * i - (i & (gap - 1)), high = low + gap;
+                bool descends = low & run;
+                unsigned long long one = queue[low], other = queue[high];
+                if ((one > other) != descends) queue[low] = other, queue[high] = one;
+            }
+            __syncthreads();
+        }
+    }
+}
+
+// Ranges: each block fetches the rows of its own stretches of host memory, in ascending order, whatever their order in the
+// list, so that few of the host's pages are in use at any time. The number of blocks is a power of two.
+template <int U>
+__global__ void __launch_bounds__(1024) copy_ranges(KERNEL_ARGS CopyArgs a) {
+    __shared__ unsigned long long queue[QUEUE];
+    __shared__ int queued;
+    constexpr int EACH = 16;
+    if (threadIdx.x == 0) queued = 0;
+    wait_for_predecessors();
+    allow_successors();
+    const int rows = a.num_copies[0], tile = EACH * blockDim.x;
+    write_new_rows(a);
+    __syncthreads();
+    for (int first = 0; first < rows; first += tile) {
+        int from[EACH];
 #pragma unroll
-        for (int i = 0; i < U; ++i) {
-            int unit = i * WARP + lane_id() - skew;
-            if (unit >= 0 && unit < a.units) value[i] = load_once(source + unit);
+        for (int i = 0; i < EACH; ++i) {
+            int row = first + i * blockDim.x + threadIdx.x;
+            from[i] = row < rows ? a.copy_from[row] : NONE;
         }
 #pragma unroll
-        for (int i = 0; i < U; ++i) {
-            int unit = i * WARP + lane_id() - skew;
-            if (unit >= 0 && unit < a.units) target[unit] = value[i];
+        for (int i = 0; i < EACH; ++i) {
+            int row = first + i * blockDim.x + threadIdx.x;
+            bool mine = from[i] >= 0 && ((from[i] >> STRETCH) & (gridDim.x - 1)) == blockIdx.x;
+            if (!mine) continue;
+            int at = atomicAdd(&queued, 1), to = a.copy_to[row];
+            if (at < QUEUE) {
+                queue[at] = static_cast<unsigned long long>(from[i]) << 32 | static_cast<unsigned>(to);
+            } else if (to >= 0) {  // all at once from one stretch: too bad
+                for (int unit = 0; unit < a.units; ++unit) {
+                    a.device_rows[static_cast<long long>(to) * a.units + unit] =
+                        a.host_rows[static_cast<long long>(from[i]) * a.units + unit];
+                }
+            }
         }
+        __syncthreads();
+        int length = queued < QUEUE ? queued : QUEUE, sorted = 1;
+        if (first + tile < rows && length < QUEUE / 2) continue;
+        while (sorted < length) sorted *= 2;
+        for (int i = length + threadIdx.x; i < sorted; i += blockDim.x) queue[i] = ~0ull;
+        __syncthreads();
+        sort_queue(queue, sorted);
+        for (int i = warp_id(); i < length; i += num_warps()) {
+            int to = static_cast<int>(queue[i]);
+            if (to >= 0) copy_row<U>(a, static_cast<int>(queue[i] >> 32), to);
+        }
+        __syncthreads();
+        if (threadIdx.x == 0) queued = 0;
+        __syncthreads();
     }
 }
 

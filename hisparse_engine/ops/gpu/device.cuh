@@ -59,6 +59,36 @@ __device__ __forceinline__ uint4 load_once(const uint4* address) {
 #endif
 }
 
+// A team: the blocks of one cluster, which reach each other's shared memory; a block alone is a team of one.
+struct Team {
+    int blocks, rank, threads, thread;  // thread: this one among all of the team's
+
+    __device__ __forceinline__ static Team mine() {
+        int blocks = __clusterSizeInBlocks(), rank = __clusterRelativeBlockRank();
+        int threads = blockDim.x;
+        return {blocks, rank, blocks * threads, static_cast<int>(rank * threads + threadIdx.x)};
+    }
+
+    // A barrier in two halves: what was written before the first is visible to all after the second.
+    __device__ __forceinline__ void arrive() const {
+        if (blocks > 1) __cluster_barrier_arrive();
+    }
+    __device__ __forceinline__ void wait() const {
+        if (blocks > 1) {
+            __cluster_barrier_wait();
+        } else {
+            __syncthreads();
+        }
+    }
+    __device__ __forceinline__ void barrier() const { arrive(), wait(); }
+};
+
+// The other block's instance of something in shared memory.
+template <class T>
+__device__ __forceinline__ T* in_block(T* shared, int rank) {
+    return static_cast<T*>(__cluster_map_shared_rank(shared, rank));
+}
+
 __device__ __forceinline__ int lane_id() { return threadIdx.x % WARP; }
 __device__ __forceinline__ int warp_id() { return threadIdx.x / WARP; }
 __device__ __forceinline__ int num_warps() { return blockDim.x / WARP; }

@@ -1,5 +1,5 @@
-// Plans one group's swap-in, a block for each request: look up, mark hits, and only where something is absent choose
-// victims, oldest first.
+// Plans one group's swap-in, a team of blocks for each request: look up, mark hits, and only where something is absent
+// choose victims, oldest first.
 #pragma once
 
 #include "seats.cuh"
@@ -51,11 +51,12 @@ __device__ __forceinline__ void count(const PlanArgs& a, int what, int rows) {
     if (rows) atomicAdd(&a.counts[what], static_cast<unsigned long long>(rows) * a.num_layers);
 }
 
-// Whether the block's positions might not ascend strictly, NONE last. Then, and only then, one may be there twice.
+// Whether this thread's positions and the next thread's first do not ascend strictly, NONE last. Where all threads' do,
+// nothing is there twice.
 template <int V>
-__device__ __forceinline__ bool out_of_order(const PlanArgs& a, long long batch_first, const int (&position)[V]) {
-    int next = __shfl_down_sync(ALL_LANES, position[0], 1), after = threadIdx.x * V + V;
-    if (lane_id() == WARP - 1) next = after < a.k ? a.positions[batch_first + after] : NONE;
+__device__ __forceinline__ bool out_of_order(const int* positions, int k, int first, const int (&position)[V]) {
+    int next = __shfl_down_sync(ALL_LANES, position[0], 1);
+    if (lane_id() == WARP - 1) next = first + V < k ? positions[first + V] : NONE;
     bool wrong = false;
 #pragma unroll
     for (int v = 0; v < V; ++v) {  // as unsigned numbers, NONE is the greatest
@@ -65,42 +66,74 @@ __device__ __forceinline__ bool out_of_order(const PlanArgs& a, long long batch_
     return wrong;
 }
 
-// Whether this thread is the first to miss `position`. `table` is shared: NONE, or a position.
-__device__ __forceinline__ bool claim(int* table, int table_size, int position) {
-    unsigned i = static_cast<unsigned>(position) * 2654435761u;
-    for (;; ++i) {
-        int found = atomicCAS(&table[i & (table_size - 1)], NONE, position);
-        if (found == NONE) return true;
-        if (found == position) return false;
+constexpr int DISORDER = 1 << 16;  // in a sum of misses
+
+// The team's sum of `value`, and of the threads before this one. Tells the others this block's oldest seat on the way.
+__device__ __forceinline__ Sums team_sum(const Request& r, PlanShared& s, int value, Seat seat) {
+    int before = publish_sum(value, s.warp_sums);
+    seat = oldest_of_warp(seat);
+    if (lane_id() == 0) s.warp_seats[warp_id()] = seat;
+    __syncthreads();
+    MARK(4);
+    if (warp_id() == 0) {
+        bool real = lane_id() < num_warps();
+        int total = __reduce_add_sync(ALL_LANES, real ? s.warp_sums[lane_id()] : 0);
+        seat = oldest_of_warp(real ? s.warp_seats[lane_id()] : seat);
+        if (lane_id() < r.team.blocks) {
+            *in_block(&s.team_misses[r.team.rank], lane_id()) = total;
+            *in_block(&s.team_seats[r.team.rank], lane_id()) = seat;
+        }
     }
+    before = collect_sum(before, s.warp_sums).before;
+    r.team.barrier();
+    MARK(5);
+    int theirs = lane_id() < r.team.blocks ? s.team_misses[lane_id()] : 0;
+    before += __reduce_add_sync(ALL_LANES, lane_id() < r.team.rank ? theirs : 0);
+    return {before, static_cast<int>(__reduce_add_sync(ALL_LANES, theirs))};
 }
 
-// Threads × V hold all of `positions`. Shared memory: the table of claims, then the k + 1 victims.
+// The team's coldest seat, among the blocks' candidates as they were before the hits were marked. All of one block call.
+__device__ __forceinline__ int coldest_seat(const PlanArgs& a, const Request& r, PlanShared& s, bool all_seats) {
+    Seat seat{r.now, NONE};
+    if (lane_id() < r.team.blocks) seat = s.team_seats[lane_id()];
+    if (seat.slot >= 0) seat.used = a.last_use[seat.slot];
+    seat = oldest_of_warp(seat);
+    if (!all_seats || seat.used == r.now) seat = search_coldest(a, r, s);
+    return seat.slot;
+}
+
+// Team threads × V hold all of `positions`. Shared memory: PlanShared, then a victim for each position of the block.
 template <int V, int B>
-__global__ void __launch_bounds__(V == 4 ? 512 : 1024, V == 4 ? 2 : 1) plan_swap_in(KERNEL_ARGS PlanArgs a) {
-    DYNAMIC_SHARED(int, table);
-    __shared__ PlanShared s;
-    int* victims = table + a.table_size;
+__global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap_in(KERNEL_ARGS PlanArgs a) {
+    DYNAMIC_SHARED(PlanShared, shared);
+    PlanShared& s = *shared;
+    int* victims = reinterpret_cast<int*>(shared + 1);
     wait_for_predecessors();
     allow_successors();
     MARK(0);
 
-    const long long batch_first = static_cast<long long>(blockIdx.x) * a.k;
-    const int first = threadIdx.x * V;
     Request r;
-    r.row = a.rows[blockIdx.x], r.length = a.lengths[blockIdx.x], r.now = a.now[0];
+    r.team = Team::mine();
+    const int entry = blockIdx.x / r.team.blocks;
+    const int* positions = a.positions + static_cast<long long>(entry) * a.k;
+    int* slots = a.slots + static_cast<long long>(entry) * a.k;
+    const int first = r.team.thread * V;
+    r.row = a.rows[entry], r.length = a.lengths[entry], r.now = a.now[0];
     int position[V], slot[V];
-    load_run<V>(position, a.positions + batch_first, first, a.k, a.vectors);
+    load_run<V>(position, positions, first, a.k, a.vectors);
     for (int i = threadIdx.x; i < BINS / 4; i += blockDim.x) s.histogram[i] = uint4{0, 0, 0, 0};
-    if (threadIdx.x == 0) s.evictions = 0;
+    if (threadIdx.x == 0) s.newest_victim = s.newest_entry = NONE;
+    r.team.arrive();
     MARK(1);
     if (r.row < 0 || r.length <= 0) {
+#pragma unroll
         for (int v = 0; v < V; ++v) slot[v] = NONE;
-        store_run<V>(slot, a.slots + batch_first, first, a.k, a.vectors);
-        if (threadIdx.x == 0) a.newest[blockIdx.x] = NONE;
+        store_run<V>(slot, slots, first, a.k, a.vectors);
+        if (r.team.thread == 0) a.newest[entry] = NONE;
+        r.team.wait();
         return;
     }
-    long long start = a.start[r.row];
+    const long long start = a.start[r.row];
     r.size = a.buffer_size[r.row];
     r.buffer = a.buffer + static_cast<long long>(r.row) * a.max_buffer;
     r.where = a.where + start, r.home = a.home + start;
@@ -109,111 +142,117 @@ __global__ void __launch_bounds__(V == 4 ? 512 : 1024, V == 4 ? 2 : 1) plan_swap
     // The seats' ages are read before the hits are marked: what is old then is a candidate, whom a hit may still save.
     Seats<B> seats;
     seats.load_slots(a, r, 0);
-    int newest_slot = r.where[newest], wanted = 0;
+    int newest_slot = r.where[newest];
 #pragma unroll
     for (int v = 0; v < V; ++v) {
         slot[v] = NONE;
         if (position[v] >= 0) slot[v] = r.where[position[v]];
     }
     seats.load_used(a, r, 0);
+    r.team.wait();  // the others are there, and their shared memory is ready
     MARK(2);
-    bool misses = false;
+    bool mine[V];
+    int wanted = 0, owned = 0;
 #pragma unroll
     for (int v = 0; v < V; ++v) {
         if (slot[v] >= 0) a.last_use[slot[v]] = r.now;
+        if (position[v] == newest) *in_block(&s.newest_entry, 0) = first + v;
         wanted += position[v] >= 0;
-        misses |= position[v] >= 0 && slot[v] < 0 && position[v] != newest;
+        mine[v] = position[v] >= 0 && slot[v] < 0 && position[v] != newest;
+        owned += mine[v];
     }
-    store_run<V>(slot, a.slots + batch_first, first, a.k, a.vectors);
-    if (threadIdx.x == 0 && newest_slot >= 0) a.last_use[newest_slot] = r.now;
+    store_run<V>(slot, slots, first, a.k, a.vectors);
+    if (r.team.thread == 0 && newest_slot >= 0) a.last_use[newest_slot] = r.now;
     wanted = __reduce_add_sync(ALL_LANES, wanted);
     if (lane_id() == 0) s.warp_wanted[warp_id()] = wanted;
-    Seat seat{r.now, NONE, NONE};
-    seat.take_older(seats);
-    if (seat.slot >= 0) seat.position = a.position_at[seat.slot];
+    if (out_of_order(positions, a.k, first, position)) owned += DISORDER;
     MARK(3);
+    Sums misses = team_sum(r, s, owned, oldest_of(seats, {r.now, NONE}));
 
-    int num_misses = 0;
-    bool any_miss = __syncthreads_or(misses);
-    MARK(4);
-    if (!any_miss) {
-        if (newest_slot < 0) {
-            seat = coldest_seat(a, r, s, seats, seat);
-            MARK(6);
-            newest_slot = seat.slot;
+    const bool disorder = misses.total >= DISORDER, seat_newest = newest_slot < 0;
+    int evicted = 0;
+    if (misses.total == 0) {
+        if (r.team.rank > 0) {
+            evicted = NONE;  // nothing more to do here
+        } else if (seat_newest) {
+            newest_slot = coldest_seat(a, r, s, r.size <= B * r.team.threads);
             if (threadIdx.x == 0 && newest_slot >= 0) {
-                if (seat.position >= 0) r.where[seat.position] = NONE, s.evictions = 1;
+                int gone = a.position_at[newest_slot];
+                if (gone >= 0) r.where[gone] = NONE, evicted = 1;
                 sit(a, r, newest, newest_slot);
             }
         }
     } else {
-        bool mine[V];
-        int owned = 0, from[V];
-        if (__syncthreads_or(out_of_order(a, batch_first, position))) {
-            for (int i = threadIdx.x; i < a.table_size; i += blockDim.x) table[i] = NONE;
-            __syncthreads();
-            for (int v = 0; v < V; ++v) {
-                mine[v] = position[v] >= 0 && slot[v] < 0 && position[v] != newest;
-                mine[v] = mine[v] && claim(table, a.table_size, position[v]);
-            }
-        } else {
+        if (disorder) {  // the first thread to claim a position brings it in
+            owned = 0;
 #pragma unroll
-            for (int v = 0; v < V; ++v) mine[v] = position[v] >= 0 && slot[v] < 0 && position[v] != newest;
+            for (int v = 0; v < V; ++v) {
+                mine[v] = mine[v] && atomicCAS(&r.where[position[v]], NONE, -2) == NONE;
+                owned += mine[v];
+            }
+            r.team.barrier();
+            misses = team_sum(r, s, owned, Seat{r.now, NONE});
         }
+        int from[V];
 #pragma unroll
         for (int v = 0; v < V; ++v) {
             from[v] = NONE;
             if (mine[v]) from[v] = r.home[position[v]];
-            owned += mine[v];
         }
-        MARK(5);
-        int before = publish_sum(owned, s.warp_sums);
+        int first_copy = r.team.thread == 0 ? atomicAdd(a.num_copies, misses.total) : 0;
+        const int before_block = __shfl_sync(ALL_LANES, misses.before, 0);
+        if (threadIdx.x == 0) s.warp_ties[0] = before_block;
+        for (int i = threadIdx.x; i < V * static_cast<int>(blockDim.x); i += blockDim.x) victims[i] = NONE;
         count_ages(a, r, s, seats);
         MARK(6);
         __syncthreads();
+        const int first_rank = s.warp_ties[0];
+        r.team.barrier();
         MARK(7);
-        Sums rank = collect_sum(before, s.warp_sums);
-        num_misses = rank.total;
-        for (int i = threadIdx.x; i <= num_misses; i += blockDim.x) victims[i] = NONE;
-        int first_copy = threadIdx.x == 0 ? atomicAdd(a.num_copies, num_misses) : 0;
-        bool seat_newest = newest_slot < 0;
-        take_victims(a, r, s, seats, num_misses + seat_newest, victims);
+        evicted = take_victims(a, r, s, seats, misses.total + seat_newest, victims);
         MARK(10);
-        if (threadIdx.x == 0) s.first_copy = first_copy;  // by now it has arrived
-        __syncthreads();
+        if (r.team.thread == 0) {  // by now it has arrived
+            for (int block = 0; block < r.team.blocks; ++block) *in_block(&s.first_copy, block) = first_copy;
+        }
+        r.team.barrier();
         MARK(11);
-        if (seat_newest) newest_slot = victims[num_misses];
-        int at = rank.before;
+        if (seat_newest) newest_slot = s.newest_victim;  // in the first block
+        int at = misses.before;
 #pragma unroll
         for (int v = 0; v < V; ++v) {
             if (!mine[v]) continue;
-            int to = victims[at], entry = s.first_copy + at++;
-            if (to >= 0) sit(a, r, position[v], to);
-            a.slots[batch_first + first + v] = to;
-            a.copy_from[entry] = from[v];
-            a.copy_to[entry] = to;
+            int to = victims[at - first_rank], copy = s.first_copy + at++;
+            if (to >= 0) {
+                sit(a, r, position[v], to);
+            } else {
+                r.where[position[v]] = NONE;  // no claim either
+            }
+            slots[first + v] = to;
+            a.copy_from[copy] = from[v];
+            a.copy_to[copy] = to;
         }
-        if (threadIdx.x == 0 && seat_newest && newest_slot >= 0) sit(a, r, newest, newest_slot);
+        if (r.team.thread == 0 && seat_newest && newest_slot >= 0) sit(a, r, newest, newest_slot);
         MARK(12);
-        __syncthreads();
-        MARK(13);
+    }
+    if (disorder) {  // what others have claimed, and the newest position anywhere
+        r.team.barrier();
 #pragma unroll
-        for (int v = 0; v < V; ++v) {  // another's claim
-            bool absent = position[v] >= 0 && slot[v] < 0 && position[v] != newest;
-            if (absent && !mine[v]) a.slots[batch_first + first + v] = r.where[position[v]];
+        for (int v = 0; v < V; ++v) {
+            if (position[v] >= 0 && slot[v] < 0 && !mine[v]) slots[first + v] = r.where[position[v]];
         }
     }
-#pragma unroll
-    for (int v = 0; v < V; ++v) {
-        if (position[v] == newest && slot[v] < 0) a.slots[batch_first + first + v] = newest_slot;
-    }
+    const int num_misses = misses.total;
+    evicted = __reduce_add_sync(ALL_LANES, evicted > 0 ? evicted : 0);
+    if (lane_id() == 0) count(a, 2, evicted);
     if (warp_id() == 0) {
         int lookups = __reduce_add_sync(ALL_LANES, lane_id() < num_warps() ? s.warp_wanted[lane_id()] : 0);
         if (lane_id() == 0) {
-            a.newest[blockIdx.x] = newest_slot;
             count(a, 0, lookups);
-            count(a, 1, num_misses);
-            count(a, 2, s.evictions);
+            if (r.team.rank == 0) {
+                count(a, 1, num_misses);
+                a.newest[entry] = newest_slot;
+                if (!disorder && s.newest_entry >= 0) slots[s.newest_entry] = newest_slot;
+            }
         }
     }
     MARK(15);

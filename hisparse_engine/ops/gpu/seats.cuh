@@ -1,7 +1,7 @@
-// A request's seats by age: which is the coldest, and which are the coldest few.
+// A request's seats by age: which is the coldest, and which are the coldest few. The blocks of a team share the seats.
 //
-// A scan over a buffer is the dearest part of a plan, and what limits it is the number of instructions: hence last uses
-// are compared as they are, and binned by a conversion to floating point.
+// One multiprocessor looks up about one scattered word a cycle, so a request is shared out over several when there are
+// few; last uses are compared as they are, and binned by a conversion to floating point.
 #pragma once
 
 #include "device.cuh"
@@ -15,47 +15,46 @@ struct PlanArgs {
     const int *rows, *lengths, *positions;
     int *slots, *newest, *copy_from, *copy_to, *num_copies;
     int k, max_buffer, num_layers;
-    int table_size;  // of the claims: a power of two, at least 2 k
-    int vectors;     // whether positions and slots can be moved V at a time
+    int vectors;  // whether positions and slots can be moved V at a time
 };
 
-// One request as its block sees it.
+// One request as its team sees it.
 struct Request {
+    Team team;
     int row, length, now, size;
     int* where;
     const int *home, *buffer;
 };
 
-constexpr int BINS = 1024;  // 0: empty seats; then oldest to youngest
-constexpr int YOUNGEST_BIN = 991;
+constexpr int BINS = 512;  // 0: empty seats; then oldest to youngest
+constexpr int YOUNGEST_BIN = 495;
+constexpr int MOST_BLOCKS = 8;  // of a team
 
-// Ages in 32 bins an octave, so exactly up to 64 steps: the leading bits of a floating-point number. Seats in use in this
+// Ages in 16 bins an octave, so exactly up to 32 steps: the leading bits of a floating-point number. Seats in use in this
 // step get a number beyond BINS.
 __device__ __forceinline__ int bin_of(int last_use, int now) {
     int age = last_use == 0 ? 0x7fffffff : now - last_use;
-    return YOUNGEST_BIN + (127 << 5) - (__float_as_int(__int2float_rz(age)) >> 18);
+    return YOUNGEST_BIN + (127 << 4) - (__float_as_int(__int2float_rz(age)) >> 19);
 }
 
-// B seats of each thread: seats `first + i * blockDim + thread`, and their last uses; `now` for what is no seat.
+// B seats of each thread: seats `first + i * team.threads + team.thread`, and their last uses; `now` for what is no seat.
 template <int B>
 struct Seats {
     int slot[B], used[B];
 
     __device__ __forceinline__ void load_slots(const PlanArgs& a, const Request& r, int first) {
+        first += r.team.thread;
 #pragma unroll
-        for (int i = 0; i < B; ++i) {
-            int seat = first + i * blockDim.x + threadIdx.x;
-            slot[i] = seat < a.max_buffer ? r.buffer[seat] : NONE;
-        }
+        for (int i = 0; i < B; ++i, first += r.team.threads) slot[i] = first < a.max_buffer ? r.buffer[first] : NONE;
     }
 
     // The size need not be known before the slots are under way.
     __device__ __forceinline__ void load_used(const PlanArgs& a, const Request& r, int first) {
+        first += r.team.thread;
 #pragma unroll
-        for (int i = 0; i < B; ++i) {
-            bool real = static_cast<int>(first + i * blockDim.x + threadIdx.x) < r.size;
+        for (int i = 0; i < B; ++i, first += r.team.threads) {
             used[i] = r.now;
-            if (real) used[i] = a.last_use[slot[i]];
+            if (first < r.size) used[i] = a.last_use[slot[i]];
         }
     }
 
@@ -65,74 +64,67 @@ struct Seats {
     }
 };
 
-// A seat that might be given away, and who sits there.
+// A seat that might be given away, and when it was last used.
 struct Seat {
-    int used, slot, position;
-
-    template <int B>
-    __device__ __forceinline__ void take_older(const Seats<B>& seats) {
-#pragma unroll
-        for (int i = 0; i < B; ++i) {
-            if (seats.used[i] < used) used = seats.used[i], slot = seats.slot[i];
-        }
-    }
+    int used, slot;
 };
 
 struct PlanShared {
     uint4 histogram[BINS / 4];
+    int warp_sums[WARP], warp_ties[WARP], warp_bins[WARP], warp_earlier[WARP], warp_wanted[WARP];
     Seat warp_seats[WARP];
-    int warp_sums[WARP], warp_ties[WARP], warp_bins[WARP], warp_wanted[WARP];
-    int first_copy, threshold, ties_taken, evictions;
+    // What the team's blocks tell each other.
+    Seat team_seats[MOST_BLOCKS];
+    int team_misses[MOST_BLOCKS];
+    int first_copy, newest_victim, newest_entry;
+    int threshold, ties_taken, ties_before;
 
     __device__ __forceinline__ int* bins() { return reinterpret_cast<int*>(histogram); }
 };
 
-// The oldest of all threads' seats, for every thread.
+__device__ __forceinline__ Seat older(Seat one, Seat other) { return other.used < one.used ? other : one; }
+
+template <int B>
+__device__ __forceinline__ Seat oldest_of(const Seats<B>& seats, Seat seat) {
+#pragma unroll
+    for (int i = 0; i < B; ++i) seat = older(seat, {seats.used[i], seats.slot[i]});
+    return seat;
+}
+
 __device__ __forceinline__ Seat oldest_of_warp(Seat seat) {
     int least = __reduce_min_sync(ALL_LANES, seat.used);
     int lane = __ffs(__ballot_sync(ALL_LANES, seat.used == least)) - 1;
-    return {least, __shfl_sync(ALL_LANES, seat.slot, lane), __shfl_sync(ALL_LANES, seat.position, lane)};
+    return {least, __shfl_sync(ALL_LANES, seat.slot, lane)};
 }
 
-__device__ __forceinline__ Seat oldest_of_block(Seat seat, int now, PlanShared& s) {
+// The coldest seat of the whole buffer, found by one block alone: when every block's candidate was saved by a hit, or the
+// buffer is longer than the seats at hand. From the last seat on, where a buffer that has grown is empty.
+__device__ __forceinline__ Seat search_coldest(const PlanArgs& a, const Request& r, PlanShared& s) {
+    Seat seat{r.now, NONE};
+    constexpr int AT_ONCE = 8;
+    int chunk = AT_ONCE * blockDim.x;
+    for (int end = r.size; end > 0; end -= chunk) {
+        int slot[AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; ++i) {
+            int at = end - 1 - static_cast<int>(i * blockDim.x + threadIdx.x);
+            slot[i] = at >= 0 ? r.buffer[at] : NONE;
+        }
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; ++i) {
+            if (slot[i] >= 0) seat = older(seat, {a.last_use[slot[i]], slot[i]});
+        }
+        if (__syncthreads_or(seat.used == 0)) break;
+    }
     seat = oldest_of_warp(seat);
     if (lane_id() == 0) s.warp_seats[warp_id()] = seat;
     __syncthreads();
-    return oldest_of_warp(lane_id() < num_warps() ? s.warp_seats[lane_id()] : Seat{now, NONE, NONE});
-}
-
-// The coldest seat of a buffer longer than the seats at hand; from the last on, where a buffer that has grown is empty.
-template <int B>
-__device__ __forceinline__ Seat coldest_of_long(const PlanArgs& a, const Request& r, PlanShared& s) {
-    Seat seat{r.now, NONE, NONE};
-    int chunk = B * blockDim.x;
-    for (int first = (r.size - 1) / chunk * chunk; first >= 0; first -= chunk) {
-        Seats<B> seats;
-        seats.load(a, r, first);
-        seat.take_older(seats);
-        if (__syncthreads_or(seat.used == 0)) break;
-    }
-    if (seat.slot >= 0) seat.position = a.position_at[seat.slot];
-    return oldest_of_block(seat, r.now, s);
-}
-
-// The seats at hand are as they were before this step's hits were marked, and `seat` is the thread's coldest of them.
-template <int B>
-__device__ __forceinline__ Seat coldest_seat(const PlanArgs& a, const Request& r, PlanShared& s, Seats<B>& seats,
-                                             Seat seat) {
-    if (r.size > B * static_cast<int>(blockDim.x)) return coldest_of_long<B>(a, r, s);
-    if (seat.slot >= 0 && a.last_use[seat.slot] == r.now) {  // saved by a hit
-        seats.load_used(a, r, 0);
-        seat = {r.now, NONE, NONE};
-        seat.take_older(seats);
-        if (seat.slot >= 0) seat.position = a.position_at[seat.slot];
-    }
-    return oldest_of_block(seat, r.now, s);
+    return oldest_of_warp(lane_id() < num_warps() ? s.warp_seats[lane_id()] : Seat{r.now, NONE});
 }
 
 template <int B>
 __device__ __forceinline__ void count_ages(const PlanArgs& a, const Request& r, PlanShared& s, Seats<B>& seats) {
-    for (int first = 0; first < r.size; first += B * blockDim.x) {
+    for (int first = 0; first < r.size; first += B * r.team.threads) {
         if (first > 0) seats.load_slots(a, r, first);
         seats.load_used(a, r, first);
 #pragma unroll
@@ -143,70 +135,94 @@ __device__ __forceinline__ void count_ages(const PlanArgs& a, const Request& r, 
     }
 }
 
-// The oldest bin with which `needed` seats are there, and how many of that bin are to be taken. Few threads search.
-__device__ __forceinline__ void find_threshold(PlanShared& s, int needed) {
-    int searchers = blockDim.x < 128 ? blockDim.x : 128, each = BINS / searchers, first = threadIdx.x * each;
-    bool searches = static_cast<int>(threadIdx.x) < searchers;
-    int mine = 0, before = 0;
-    if (threadIdx.x == 0) s.threshold = BINS, s.ties_taken = 0;  // too few seats: all of them
+// Of all blocks' histograms: the oldest bin with which `needed` seats are there, and how many of that bin are to be taken.
+// Returns how many seats older than that the earlier blocks of the team have. Few threads search.
+__device__ __forceinline__ int find_threshold(const Request& r, PlanShared& s, int needed) {
+    constexpr int EACH = 8, SEARCHERS = BINS / EACH;
+    static_assert(SEARCHERS == 64, "the smallest block");
+    const int rank = r.team.rank, first = threadIdx.x * EACH;
+    const bool searches = static_cast<int>(threadIdx.x) < SEARCHERS;
+    int bins[EACH] = {}, earlier_bins[EACH] = {}, mine = 0, before = 0;
+    if (threadIdx.x == 0) s.threshold = needed > 0 ? BINS : 0, s.ties_taken = s.ties_before = 0;  // too few: all of them
     if (searches) {
-        for (int i = 0; i < each; i += 4) {
-            uint4 bins = s.histogram[(first + i) / 4];
-            mine += bins.x + bins.y + bins.z + bins.w;
+#pragma unroll
+        for (int block = 0; block < MOST_BLOCKS; ++block) {
+            if (block >= r.team.blocks) break;
+            const uint4* theirs = in_block(s.histogram, block) + threadIdx.x * (EACH / 4);
+            uint4 low = theirs[0], high = theirs[1];
+            int eight[EACH] = {int(low.x),  int(low.y),  int(low.z),  int(low.w),
+                               int(high.x), int(high.y), int(high.z), int(high.w)};
+#pragma unroll
+            for (int i = 0; i < EACH; ++i) bins[i] += eight[i], earlier_bins[i] += block < rank ? eight[i] : 0;
         }
+#pragma unroll
+        for (int i = 0; i < EACH; ++i) mine += bins[i];
         before = publish_sum(mine, s.warp_bins);
     }
     __syncthreads();
     if (searches) {
-        int sum = lane_id() < warp_id() ? s.warp_bins[lane_id()] : 0;
-        before += __reduce_add_sync(ALL_LANES, sum);
-        if (before < needed && needed <= before + mine) {
-            int bin = first, left = needed - before;
-            while (left > s.bins()[bin]) left -= s.bins()[bin++];
-            s.threshold = bin, s.ties_taken = left;
+        if (warp_id() == 1) before += s.warp_bins[0];
+        int left = needed - before, older_here = 0;
+#pragma unroll
+        for (int i = 0; i < EACH; ++i) {
+            if (left > 0 && left <= bins[i]) s.threshold = first + i, s.ties_taken = left, s.ties_before = earlier_bins[i];
+            if (left > bins[i]) older_here += earlier_bins[i];
+            left -= bins[i];
         }
+        older_here = __reduce_add_sync(ALL_LANES, older_here);
+        if (lane_id() == 0) s.warp_earlier[warp_id()] = older_here;
     }
     __syncthreads();
+    return s.warp_earlier[0] + s.warp_earlier[1];
 }
 
-// Fills `victims` (shared) with `needed` slots, the oldest seats', and empties these; a barrier is to follow.
+// Which block of the team has the miss of this rank, and that block's place for its victim.
+__device__ __forceinline__ int* place_of(const Request& r, PlanShared& s, int* victims, int miss) {
+    for (int block = 0; block < r.team.blocks; ++block) {
+        int theirs = s.team_misses[block];
+        if (miss < theirs) return in_block(victims, block) + miss;
+        miss -= theirs;
+    }
+    return in_block(&s.newest_victim, 0);
+}
+
+// Gives each miss, and then the newest position, one of the `needed` oldest seats, and empties these; a barrier is to
+// follow. Returns how many rows of this thread's lost their seat.
 template <int B>
-__device__ __forceinline__ void take_victims(const PlanArgs& a, const Request& r, PlanShared& s, Seats<B>& seats,
-                                             int needed, int* victims) {
-    find_threshold(s, needed);
+__device__ __forceinline__ int take_victims(const PlanArgs& a, const Request& r, PlanShared& s, Seats<B>& seats, int needed,
+                                            int* victims) {
+    int older_before_block = find_threshold(r, s, needed);
     MARK(8);
-    const int chunk = B * blockDim.x, threshold = s.threshold, ties_taken = s.ties_taken;
-    int older = 0, ties = 0, evicted = 0;
-    bool reload = r.size > chunk;
+    const int chunk = B * r.team.threads, threshold = s.threshold, ties_taken = s.ties_taken;
+    const bool reload = r.size > chunk;
+    int older = 0, ties = 0, evicted = 0, gone[B];
     for (int first = 0; first < r.size; first += chunk) {
         if (reload) seats.load(a, r, first);
 #pragma unroll
         for (int i = 0; i < B; ++i) {
             int bin = bin_of(seats.used[i], r.now);
             older += bin < threshold, ties += bin == threshold;
+            gone[i] = NONE;
+            if (!reload && bin <= threshold && bin > 0) gone[i] = a.position_at[seats.slot[i]];
         }
     }
     int older_before = publish_sum(older, s.warp_sums), ties_before = publish_sum(ties, s.warp_ties);
     __syncthreads();
     MARK(9);
-    Sums all = collect_sum(older_before, s.warp_sums);
-    int rank = all.before, tie = collect_sum(ties_before, s.warp_ties).before;
+    int rank = older_before_block + collect_sum(older_before, s.warp_sums).before;
+    int tie = s.ties_before + collect_sum(ties_before, s.warp_ties).before;
     for (int first = 0; first < r.size; first += chunk) {
         if (reload) seats.load(a, r, first);
-        int gone[B];
 #pragma unroll
         for (int i = 0; i < B; ++i) {
             int at = NONE, bin = bin_of(seats.used[i], r.now);
             if (bin < threshold) at = rank++;
-            if (bin == threshold && tie++ < ties_taken) at = all.total + tie - 1;
-            if (at >= 0) victims[at] = seats.slot[i];
-            gone[i] = at >= 0 && bin > 0 ? a.position_at[seats.slot[i]] : NONE;
-        }
-#pragma unroll
-        for (int i = 0; i < B; ++i) {
+            if (bin == threshold && tie++ < ties_taken) at = needed - ties_taken + tie - 1;
+            if (at < 0) continue;
+            *place_of(r, s, victims, at) = seats.slot[i];
+            if (reload && bin > 0) gone[i] = a.position_at[seats.slot[i]];
             if (gone[i] >= 0) r.where[gone[i]] = NONE, ++evicted;
         }
     }
-    evicted = __reduce_add_sync(ALL_LANES, evicted);
-    if (lane_id() == 0 && evicted) atomicAdd(&s.evictions, evicted);
+    return evicted;
 }

@@ -8,17 +8,19 @@ namespace {
 #ifdef __CUDACC__
 template <class Args>
 cudaError_t launch(void (*kernel)(Args), dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream,
-                   const Args& args) {
-    cudaLaunchAttribute early{};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
+                   const Args& args, int team = 1) {
+    cudaLaunchAttribute attributes[2]{};
+    attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[0].val.programmaticStreamSerializationAllowed = 1;
+    attributes[1].id = cudaLaunchAttributeClusterDimension;
+    attributes[1].val.clusterDim.x = team, attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
     cudaLaunchConfig_t config{};
     config.gridDim = grid;
     config.blockDim = dim3(threads);
     config.dynamicSmemBytes = shared_bytes;
     config.stream = stream;
-    config.attrs = &early;
-    config.numAttrs = 1;
+    config.attrs = attributes;
+    config.numAttrs = team > 1 ? 2 : 1;
     return cudaLaunchKernelEx(&config, kernel, args);
 }
 
@@ -30,8 +32,8 @@ cudaError_t allow_shared(void (*kernel)(Args), size_t bytes) {
 }
 #else  // tests
 template <class Args>
-cudaError_t launch(void (*kernel)(Args), dim3 grid, int threads, size_t, cudaStream_t, const Args& args) {
-    cuda_on_cpu::run_grid(kernel, grid, threads, args);
+cudaError_t launch(void (*kernel)(Args), dim3 grid, int threads, size_t, cudaStream_t, const Args& args, int team = 1) {
+    cuda_on_cpu::run_grid(kernel, grid, threads, args, team);
     return cudaSuccess;
 }
 
@@ -42,10 +44,10 @@ cudaError_t allow_shared(void (*)(Args), size_t) {
 #endif
 
 template <int V, int B>
-cudaError_t launch_plan(const PlanArgs& a, int batch, int threads, cudaStream_t stream) {
-    size_t bytes = sizeof(int) * (a.table_size + a.k + 1);
+cudaError_t launch_plan(const PlanArgs& a, int batch, int team, int threads, cudaStream_t stream) {
+    size_t bytes = sizeof(PlanShared) + sizeof(int) * V * threads;
     if (cudaError_t error = allow_shared(plan_swap_in<V, B>, bytes)) return error;
-    return launch(plan_swap_in<V, B>, dim3(batch), threads, bytes, stream, a);
+    return launch(plan_swap_in<V, B>, dim3(batch * team), threads, bytes, stream, a, team);
 }
 
 // The least power of two that is at least both.
@@ -82,28 +84,28 @@ int hisparse_same_address(void* host, int* same) {
 }
 #endif
 
-// variant: 0, or 1 for twice the threads.
-int hisparse_plan_swap_in(PlanArgs* a, int batch, int variant, cudaStream_t stream) {
+// team: blocks for each request, 1, 2, 4 or 8.
+int hisparse_plan_swap_in(PlanArgs* a, int batch, int team, cudaStream_t stream) {
     if (batch == 0) return cudaSuccess;
-    a->table_size = at_least(64, 2 * a->k);
     auto with = [&](auto launcher, int v) {
         a->vectors = a->k % v == 0 && aligned(a->positions, 4 * v) && aligned(a->slots, 4 * v);
-        return launcher(*a, batch, at_least(64, (a->k + v - 1) / v), stream);
+        return launcher(*a, batch, team, at_least(64, (a->k + v * team - 1) / (v * team)), stream);
     };
-    if (a->k > 8 * 1024) return cudaErrorInvalidValue;
-    if (a->k > 4 * 512) return with(launch_plan<8, 8>, 8);
-    if (variant == 1 && a->k > 1024) {
-        return a->max_buffer <= 5 * 1024 ? with(launch_plan<2, 5>, 2) : with(launch_plan<2, 7>, 2);
-    }
-    return a->max_buffer <= 9 * 512 ? with(launch_plan<4, 9>, 4) : with(launch_plan<4, 13>, 4);
+    int share = (a->k + team - 1) / team, seats = (a->max_buffer + team - 1) / team;
+    if (share > 8 * 1024) return cudaErrorInvalidValue;
+    if (share > 4 * 512) return with(launch_plan<8, 8>, 8);
+    if (share > 2 * 512) return seats <= 9 * 512 ? with(launch_plan<4, 9>, 4) : with(launch_plan<4, 13>, 4);
+    if (share > 512) return with(launch_plan<2, 7>, 2);
+    return with(launch_plan<1, 4>, 1);
 }
 
-// kind: 0 spread, 1 affine, 2 lines; units_in_flight: 1, 2 or 4 for each thread.
+// kind: 0 spread, 1 affine, 2 lines, 3 ranges; units_in_flight: 1, 2 or 4 for each thread.
 int hisparse_copy_rows(CopyArgs* a, int kind, int units_in_flight, int blocks, int threads, cudaStream_t stream) {
     a->inverse = inverse_of(a->units);
-    void (*kernels[3][3])(CopyArgs) = {{copy_spread<1>, copy_spread<2>, copy_spread<4>},
+    void (*kernels[4][3])(CopyArgs) = {{copy_spread<1>, copy_spread<2>, copy_spread<4>},
                                        {copy_affine<1>, copy_affine<2>, copy_affine<4>},
-                                       {copy_lines<2>, copy_lines<2>, copy_lines<3>}};
+                                       {copy_lines<2>, copy_lines<2>, copy_lines<3>},
+                                       {copy_ranges<2>, copy_ranges<2>, copy_ranges<3>}};
     return launch(kernels[kind][units_in_flight / 2], dim3(blocks), threads, 0, stream, *a);
 }
 

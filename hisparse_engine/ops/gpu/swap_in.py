@@ -32,14 +32,15 @@ class _PlanArgs(ctypes.Structure):
     _fields_ = _fields(
         "start home where position_at last_use buffer buffer_size now counts rows lengths positions slots newest "
         "copy_from copy_to num_copies",
-        "k max_buffer num_layers table_size vectors",
+        "k max_buffer num_layers vectors",
     )
 
 
 class _CopyArgs(ctypes.Structure):
     _fields_ = [
         *_fields(
-            "copy_from copy_to num_copies newest host_rows new_rows device_rows staged", "batch capacity units"
+            "copy_from copy_to num_copies newest host_rows new_rows device_rows staged",
+            "batch capacity units",
         ),
         ("inverse", c_longlong),
     ]
@@ -111,7 +112,7 @@ def plan_swap_in(
     lengths: torch.Tensor,
     positions: torch.Tensor,
     plan: SwapPlan,
-    variant: int = 0,
+    team: int = 0,
 ) -> None:
     """See :meth:`Operations.plan_swap_in`; of equally old seats any may be taken."""
     batch, k = positions.shape
@@ -140,7 +141,12 @@ def plan_swap_in(
         hot.buffer.shape[1],
         num_layers,
     )
-    _check(_library().hisparse_plan_swap_in(ctypes.byref(args), batch, variant, _stream()))
+    _check(_library().hisparse_plan_swap_in(ctypes.byref(args), batch, team or _team(batch), _stream()))
+
+
+def _team(batch: int) -> int:
+    """Return how many blocks share a request: as many as keep every multiprocessor at one."""
+    return 8 if batch <= 16 else 4 if batch <= 32 else 2 if batch <= 64 else 1
 
 
 def copy_rows(
@@ -166,15 +172,17 @@ def copy_rows(
         plan.copy_from.numel(),
         _units(new_rows),
     )
-    kind, in_flight, blocks, threads = shape or _copy_shape(len(plan.slots), device_rows.device.index)
+    kind, in_flight, blocks, threads = shape or _copy_shape(
+        len(plan.slots), args.units, device_rows.device.index
+    )
     _check(_library().hisparse_copy_rows(ctypes.byref(args), kind, in_flight, blocks, threads, _stream()))
 
 
-def _copy_shape(batch: int, device: int) -> tuple[int, int, int, int]:
+def _copy_shape(batch: int, units: int, device: int) -> tuple[int, int, int, int]:
     """Return (kind, 16-byte units in flight a thread, blocks, threads)."""
-    if batch < 64:
-        return 0, 2, _multiprocessors(device), 256
-    return 1, 2, _multiprocessors(device), 256
+    if units > 89:  # a row longer than what a warp loads at once
+        return 0 if batch < 64 else 1, 2, _multiprocessors(device), 256
+    return 2, 2 if units <= 57 else 4, _multiprocessors(device), 256
 
 
 def locate(

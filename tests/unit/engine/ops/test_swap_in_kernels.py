@@ -37,10 +37,23 @@ def ops(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Operations:
     return cast(Operations, swap_in)
 
 
-@pytest.mark.parametrize(("k_most", "growth", "count"), [(9, 3, 12), (120, 3, 6), (40, 16, 3), (700, 3, 1)])
-def test_kernels_do_what_the_reference_does(ops: Operations, k_most: int, growth: int, count: int) -> None:
+@pytest.mark.parametrize("team", [1, 2, 8])
+@pytest.mark.parametrize(("k_most", "growth", "count"), [(9, 3, 6), (120, 3, 3), (40, 16, 2), (700, 3, 1)])
+def test_kernels_do_what_the_reference_does(
+    ops: Operations, monkeypatch: pytest.MonkeyPatch, k_most: int, growth: int, count: int, team: int
+) -> None:
+    monkeypatch.setattr(swap_in, "_team", lambda batch: team)
     for rng, sizes in worlds(k_most, count, k_most, growth):
         check_steps(ops, rng, sizes, 5, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("shape", [(0, 1), (0, 4), (1, 1), (1, 4), (2, 4), (3, 4)])
+def test_rows_are_copied_in_whatever_order(
+    ops: Operations, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(swap_in, "_copy_shape", lambda *_: (*shape, 4, 64))
+    for rng, sizes in worlds(7, 3, 90, 3):
+        check_steps(ops, rng, sizes, 2, torch.device("cpu"))
 
 
 def misses(ops: Operations, trace: list[torch.Tensor]) -> int:
@@ -55,7 +68,8 @@ def misses(ops: Operations, trace: list[torch.Tensor]) -> int:
     return int(world.hot.counts[MISSES])
 
 
-def test_binned_ages_miss_as_little_as_exact_lru(ops: Operations) -> None:
+def test_binned_ages_miss_as_little_as_exact_lru(ops: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swap_in, "_team", lambda batch: 1)
     rng = random.Random(5)
     trace = []
     for step in range(400):  # a few favourites, a drifting neighbourhood, and anything
