@@ -138,9 +138,7 @@ __device__ __forceinline__ void count_ages(const PlanArgs& a, const Request& r, 
 // Of all blocks' histograms: the oldest bin with which `needed` seats are there, and how many of that bin are to be taken.
 // Returns how many seats older than that the earlier blocks of the team have. Few threads search.
 __device__ __forceinline__ int find_threshold(const Request& r, PlanShared& s, int needed) {
-    constexpr int EACH = 8, SEARCHERS = BINS / EACH;
-    static_assert(SEARCHERS == 64, "the smallest block");
-    const int rank = r.team.rank, first = threadIdx.x * EACH;
+    constexpr int EACH = 4, SEARCHERS = BINS / EACH, SEARCHING_WARPS = SEARCHERS / WARP;
     const bool searches = static_cast<int>(threadIdx.x) < SEARCHERS;
     int bins[EACH] = {}, earlier_bins[EACH] = {}, mine = 0, before = 0;
     if (threadIdx.x == 0) s.threshold = needed > 0 ? BINS : 0, s.ties_taken = s.ties_before = 0;  // too few: all of them
@@ -148,24 +146,23 @@ __device__ __forceinline__ int find_threshold(const Request& r, PlanShared& s, i
 #pragma unroll
         for (int block = 0; block < MOST_BLOCKS; ++block) {
             if (block >= r.team.blocks) break;
-            const uint4* theirs = in_block(s.histogram, block) + threadIdx.x * (EACH / 4);
-            uint4 low = theirs[0], high = theirs[1];
-            int eight[EACH] = {int(low.x),  int(low.y),  int(low.z),  int(low.w),
-                               int(high.x), int(high.y), int(high.z), int(high.w)};
+            uint4 theirs = in_block(s.histogram, block)[threadIdx.x];
+            int four[EACH] = {int(theirs.x), int(theirs.y), int(theirs.z), int(theirs.w)};
 #pragma unroll
-            for (int i = 0; i < EACH; ++i) bins[i] += eight[i], earlier_bins[i] += block < rank ? eight[i] : 0;
+            for (int i = 0; i < EACH; ++i) bins[i] += four[i], earlier_bins[i] += block < r.team.rank ? four[i] : 0;
         }
-#pragma unroll
-        for (int i = 0; i < EACH; ++i) mine += bins[i];
+        mine = bins[0] + bins[1] + bins[2] + bins[3];
         before = publish_sum(mine, s.warp_bins);
     }
     __syncthreads();
     if (searches) {
-        if (warp_id() == 1) before += s.warp_bins[0];
+        before += __reduce_add_sync(ALL_LANES, lane_id() < warp_id() ? s.warp_bins[lane_id()] : 0);
         int left = needed - before, older_here = 0;
 #pragma unroll
         for (int i = 0; i < EACH; ++i) {
-            if (left > 0 && left <= bins[i]) s.threshold = first + i, s.ties_taken = left, s.ties_before = earlier_bins[i];
+            if (left > 0 && left <= bins[i]) {
+                s.threshold = threadIdx.x * EACH + i, s.ties_taken = left, s.ties_before = earlier_bins[i];
+            }
             if (left > bins[i]) older_here += earlier_bins[i];
             left -= bins[i];
         }
@@ -173,7 +170,10 @@ __device__ __forceinline__ int find_threshold(const Request& r, PlanShared& s, i
         if (lane_id() == 0) s.warp_earlier[warp_id()] = older_here;
     }
     __syncthreads();
-    return s.warp_earlier[0] + s.warp_earlier[1];
+    int older = 0;
+#pragma unroll
+    for (int warp = 0; warp < SEARCHING_WARPS; ++warp) older += s.warp_earlier[warp];
+    return older;
 }
 
 // Which block of the team has the miss of this rank, and that block's place for its victim.
@@ -194,7 +194,7 @@ __device__ __forceinline__ int take_victims(const PlanArgs& a, const Request& r,
     int older_before_block = find_threshold(r, s, needed);
     MARK(8);
     const int chunk = B * r.team.threads, threshold = s.threshold, ties_taken = s.ties_taken;
-    const bool reload = r.size > chunk;
+    const bool reload = r.size > chunk, ahead = B <= 8 && !reload;  // as far as there are registers
     int older = 0, ties = 0, evicted = 0, gone[B];
     for (int first = 0; first < r.size; first += chunk) {
         if (reload) seats.load(a, r, first);
@@ -203,7 +203,7 @@ __device__ __forceinline__ int take_victims(const PlanArgs& a, const Request& r,
             int bin = bin_of(seats.used[i], r.now);
             older += bin < threshold, ties += bin == threshold;
             gone[i] = NONE;
-            if (!reload && bin <= threshold && bin > 0) gone[i] = a.position_at[seats.slot[i]];
+            if (ahead && bin <= threshold && bin > 0) gone[i] = a.position_at[seats.slot[i]];
         }
     }
     int older_before = publish_sum(older, s.warp_sums), ties_before = publish_sum(ties, s.warp_ties);
@@ -220,7 +220,7 @@ __device__ __forceinline__ int take_victims(const PlanArgs& a, const Request& r,
             if (bin == threshold && tie++ < ties_taken) at = needed - ties_taken + tie - 1;
             if (at < 0) continue;
             *place_of(r, s, victims, at) = seats.slot[i];
-            if (reload && bin > 0) gone[i] = a.position_at[seats.slot[i]];
+            if (!ahead && bin > 0) gone[i] = a.position_at[seats.slot[i]];
             if (gone[i] >= 0) r.where[gone[i]] = NONE, ++evicted;
         }
     }

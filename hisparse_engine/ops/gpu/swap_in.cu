@@ -89,7 +89,7 @@ int hisparse_plan_swap_in(PlanArgs* a, int batch, int team, cudaStream_t stream)
     if (batch == 0) return cudaSuccess;
     auto with = [&](auto launcher, int v) {
         a->vectors = a->k % v == 0 && aligned(a->positions, 4 * v) && aligned(a->slots, 4 * v);
-        return launcher(*a, batch, team, at_least(64, (a->k + v * team - 1) / (v * team)), stream);
+        return launcher(*a, batch, team, at_least(128, (a->k + v * team - 1) / (v * team)), stream);
     };
     int share = (a->k + team - 1) / team, seats = (a->max_buffer + team - 1) / team;
     if (share > 8 * 1024) return cudaErrorInvalidValue;
