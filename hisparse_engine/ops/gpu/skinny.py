@@ -122,7 +122,8 @@ def _skinny_kernel(
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     begin = split * PART
     weight_row = weight + head * WEIGHT_HEAD + begin * WEIGHT_DEPTH
-    weight_row += tl.minimum(column, COUNT - 1)[:, None].to(tl.int64) * WEIGHT_COLUMN
+    real = column if COUNT % COLUMNS == 0 else tl.minimum(column, COUNT - 1)
+    weight_row += real[:, None].to(tl.int64) * WEIGHT_COLUMN
     if PDL and WHOLE and LINES > 0:  # no kernel writes weights: no need to wait
         prefetch(weight_row + 64 * tl.arange(0, LINES)[None, :])
     wait_for_inputs(PDL)
