@@ -35,7 +35,7 @@ class Tiling:
     """Of Triton's pipeline, where n keep (n - 1) // 2 tiles of rows in flight; the Hopper kernels' buffers."""
     per_processor: int
     """How many programs a multiprocessor runs at once."""
-    kernel: Literal["portable", "quantised", "hopper", "hopper_few"] = "portable"
+    kernel: Literal["portable", "quantised", "hopper", "hopper_few", "hopper_fp8"] = "portable"
 
 
 class Device(NamedTuple):
@@ -109,7 +109,7 @@ def attend_tiled(
         parts = query.new_empty((tokens, shares, heads, latent_dim), dtype=torch.float32)
         sums = query.new_empty((tokens, shares, heads), dtype=torch.float32)
     tensors = query.contiguous(), rows, slots, parts, sums
-    run = {"portable": _run, "quantised": _run_quantised}.get(tiling.kernel, _run_hopper)
+    run = _RUNS[tiling.kernel]
     run(tensors, scale * math.log2(math.e), latent_dim, tiling, shares, tiles)
     if shares > 1:
         _add_shares(parts, sums, out)
@@ -145,7 +145,8 @@ def _run_quantised(
 ) -> None:
     query, rows, slots, out, sums = tensors
     (tokens, heads, width), row_bytes = query.shape, rows.shape[1]
-    attend_share_quantised[(tokens * shares * triton.cdiv(heads, tiling.block_heads),)](
+    kernel, options = _quantised_kernel(tiling, width - latent_dim, shares)
+    kernel[(tokens * shares * triton.cdiv(heads, tiling.block_heads),)](
         query,
         *views(rows),
         slots,
@@ -157,15 +158,21 @@ def _run_quantised(
         K=slots.shape[1],
         LATENT=latent_dim,
         ROPE=width - latent_dim,
-        GROUP=GROUP,
         STRIDES=(row_bytes, row_bytes // 4, row_bytes // 2),
         SHARE_TILES=tiles,
         BLOCK_H=tiling.block_heads,
         BLOCK_N=tiling.block_entries,
-        BLOCK_R=_dot_size(width - latent_dim),
         num_warps=tiling.num_warps,
-        num_stages=tiling.num_stages,
+        **options,
     )
+
+
+def _quantised_kernel(tiling: Tiling, rope_dim: int, shares: int) -> tuple[Any, dict[str, int]]:
+    if tiling.kernel == "quantised":
+        return attend_share_quantised, {"GROUP": GROUP, "BLOCK_R": _dot_size(rope_dim), "num_stages": 1}
+    from hisparse_engine.ops.gpu.attention_hopper_fp8 import attend_share_fp8
+
+    return attend_share_fp8, {"BUFFERS": tiling.num_stages, "SPLIT": shares > 1}
 
 
 def _run_hopper(
@@ -201,6 +208,15 @@ def _hopper_kernel(tiling: Tiling) -> tuple[Any, dict[str, int]]:
     from hisparse_engine.ops.gpu.attention_hopper import attend_share_hopper
 
     return attend_share_hopper, {"WEIGHT_BUFFERS": 64 // tiling.block_entries}
+
+
+_RUNS = {
+    "portable": _run,
+    "quantised": _run_quantised,
+    "hopper": _run_hopper,
+    "hopper_few": _run_hopper,
+    "hopper_fp8": _run_quantised,
+}
 
 
 def _add_shares(parts: torch.Tensor, sums: torch.Tensor, out: torch.Tensor) -> None:
