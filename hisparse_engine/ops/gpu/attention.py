@@ -1,48 +1,22 @@
-"""``attend`` on the GPU: which kernel, which tiles and how many shares, by fixed rules; then one or two launches.
+"""``attend`` on the GPU: one launch over the shares of every token's slots, and one that adds the shares.
 
-The rules see shapes, types and the device's size only, never what the tensors hold: the same shapes run the same
-configuration and give the same bits, and a launch may be captured in a CUDA graph.
+Nothing is read back or tuned at run time: a launch may be captured in a CUDA graph.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 import triton
 
 from hisparse_engine.ops.gpu.attention_kernels import add_shares, attend_share
 from hisparse_engine.ops.gpu.attention_quantised import GROUP, attend_share_quantised, views
+from hisparse_engine.ops.gpu.attention_rules import Tiling, choose_shares, choose_tiling, describe_device
 
 _SMALLEST_DOT = 16  # what tl.dot takes in every dimension
-_SHARE_COST = 3  # what starting and finishing a share costs, in tiles
-_MOST_SHARES = 64
 _SUM_ELEMENTS = 8192  # that one program of the sum over shares holds
-_GLUON_VERSION = "3.6."  # of Triton: its Gluon is experimental, and the kernel written in it is for this one
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a launch is cut up."""
-
-    block_heads: int
-    block_entries: int
-    num_warps: int
-    num_stages: int
-    """Of Triton's pipeline, where n keep (n - 1) // 2 tiles of rows in flight; the Hopper kernels' buffers."""
-    per_processor: int
-    """How many programs a multiprocessor runs at once."""
-    kernel: Literal["portable", "quantised", "hopper", "hopper_few", "hopper_fp8"] = "portable"
-
-
-class Device(NamedTuple):
-    """What the rules know of a device."""
-
-    processors: int
-    is_hopper: bool
 
 
 def attend(
@@ -58,36 +32,6 @@ def attend(
         tiling = Tiling(16, 32, 4, 5, 2)
     shares = choose_shares(tokens, heads, k, tiling, device)
     return attend_tiled(query, rows, slots, scale, latent_dim, tiling, shares)
-
-
-def choose_tiling(
-    heads: int, width: int, latent_dim: int, k: int, dtype: torch.dtype, device: Device
-) -> Tiling:
-    """Return the tiles for ``heads``: few heads are a matter of bytes in flight, many of the matrix units."""
-    if dtype == torch.float32:
-        return Tiling(16, 16, 4, 2, 1)
-    if dtype == torch.uint8:
-        return Tiling(16 if heads <= 32 else 64, 32, 8, 1, 1, "quantised")
-    if device.is_hopper and dtype == torch.bfloat16 and (latent_dim, width, k % 64) == (512, 576, 0):
-        if heads <= 32:
-            return Tiling(16 if heads <= 16 else 32, 64, 4, 2, 1, "hopper_few")
-        return Tiling(64, 32, 4, 4, 1, "hopper")
-    if heads <= 32:
-        return Tiling(16, 32, 4, 5, 2)
-    return Tiling(64, 64, 8, 3, 1)
-
-
-def choose_shares(tokens: int, heads: int, k: int, tiling: Tiling, device: Device) -> int:
-    """Return into how many shares each token's slots are cut: as few as keep the device busy for the least time."""
-    tiles = triton.cdiv(k, tiling.block_entries)
-    programs = tokens * triton.cdiv(heads, tiling.block_heads)
-    at_once = device.processors * tiling.per_processor
-
-    def cost(shares: int) -> int:
-        turns = triton.cdiv(programs * shares, at_once)
-        return int(turns * (triton.cdiv(tiles, shares) + _SHARE_COST))
-
-    return min(range(1, min(tiles, _MOST_SHARES) + 1), key=cost)
 
 
 def attend_tiled(
@@ -241,13 +185,3 @@ def _add_shares(parts: torch.Tensor, sums: torch.Tensor, out: torch.Tensor) -> N
 
 def _dot_size(size: int) -> int:
     return max(_SMALLEST_DOT, int(triton.next_power_of_2(size)))
-
-
-@lru_cache
-def describe_device(device: torch.device) -> Device:
-    """Return what the rules need; on the CPU, where Triton's interpreter runs, the numbers of nothing in particular."""
-    if device.type != "cuda":
-        return Device(4, is_hopper=False)
-    properties = torch.cuda.get_device_properties(device)
-    has_gluon = triton.__version__.startswith(_GLUON_VERSION)
-    return Device(properties.multi_processor_count, is_hopper=properties.major == 9 and has_gluon)

@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from hisparse_engine.ops.gpu.attention import Device, Tiling, choose_shares, choose_tiling
+from hisparse_engine.ops.gpu.attention_rules import Device, Tiling, choose_shares, choose_tiling
 
 H200 = Device(132, is_hopper=True)
 TILING = Tiling(64, 32, 4, 4, 1)
