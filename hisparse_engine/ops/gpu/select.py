@@ -98,14 +98,15 @@ def score_tokens(
     tokens, heads, dim = query.shape
     tiling = tiling or choose_tiling(query, index, starts)
     has_scales, native = index.scales is not None, query.is_cuda
-    dot = _dot_type(query.dtype, index.keys.dtype)
-    pairs = (
-        has_scales and dot == tl.float16 and dim >= 2 * _SMALLEST_DOT and dim == triton.next_power_of_2(dim)
-    )
+    dot = _dot_type(query.dtype, index.keys.dtype, dim)
+    pairs, split = dot == tl.float16 and has_scales, dot == tl.float8e4nv
+    query, keys = query.contiguous(), index.keys
+    if pairs:
+        query, keys = query.view(torch.int32), keys.view(torch.int16)
     score_positions[(tiling.per_processor * _processors(query.device),)](
-        query.contiguous(),
+        query,
         weights.contiguous(),
-        index.keys.view(torch.int16) if pairs else index.keys,
+        keys,
         index.scales if has_scales else weights,
         key_slots,
         starts if tiling.group > 1 else starts.contiguous(),
@@ -123,6 +124,7 @@ def score_tokens(
         BLOCK_D=max(_SMALLEST_DOT, triton.next_power_of_2(dim)),
         HAS_SCALES=has_scales,
         PAIRS=pairs,
+        SPLIT=split,
         NATIVE=native,
         DOT=dot,
         STAGES=tiling.num_stages,
@@ -132,13 +134,16 @@ def score_tokens(
     )
 
 
-def _dot_type(query: torch.dtype, keys: torch.dtype) -> tl.dtype:
-    """Return what products are taken in: nothing is lost but a query component 2^22 times below its head's largest."""
-    if torch.float32 in (query, keys):
+FP8_DOT = tl.float8e4nv
+
+
+def _dot_type(query: torch.dtype, keys: torch.dtype, dim: int) -> tl.dtype:
+    """Return what products are taken in."""
+    if keys == torch.float8_e4m3fn and query == torch.bfloat16 and dim in (32, 64, 128, 256):
+        return FP8_DOT
+    if query != keys:
         return tl.float32
-    if keys == torch.float8_e4m3fn:
-        return tl.float16
-    return tl.bfloat16 if torch.bfloat16 in (query, keys) else tl.float16
+    return {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}.get(keys, tl.float32)
 
 
 def choose_tiling(query: torch.Tensor, index: IndexKeyRows, starts: torch.Tensor) -> Tiling:
@@ -148,7 +153,7 @@ def choose_tiling(query: torch.Tensor, index: IndexKeyRows, starts: torch.Tensor
         return Tiling(1, 32, 4, 2, 2)
     if one_request:
         return Tiling(_GROUP, 128, 8, 3, 1)
-    return Tiling(1, 128, 4, 6 if index.scales is not None else 3, 2)
+    return Tiling(1, 128, 4, 5 if index.scales is not None else 3, 2)
 
 
 @cache

@@ -33,7 +33,7 @@ def _components(pairs, NATIVE: tl.constexpr):
 
 
 @triton.jit
-def _to_float16_range(largest):
+def _to_fp8_range(largest):
     """Return the power of two that brings ``largest`` to 128 … 256; 1 for zero."""
     exponent = 134 - ((largest.to(tl.int32, bitcast=True) >> 23) & 0xFF)
     exponent = tl.where(largest > 0.0, tl.minimum(tl.maximum(exponent, -126), 126), 0)
@@ -42,7 +42,7 @@ def _to_float16_range(largest):
 
 @triton.jit(do_not_specialize=["tokens", "k", "scores_stride"])
 def score_positions(
-    query,  # [T, HEADS, DIM]
+    query,  # [T, HEADS, DIM]; bfloat16 as int32 [T, HEADS, DIM / 2] where PAIRS
     weights,  # fp32 [T, HEADS]
     keys,  # [slots, DIM]; int16 [slots, DIM / 2] where PAIRS
     scales,  # fp32 [slots]; unused unless HAS_SCALES
@@ -62,6 +62,7 @@ def score_positions(
     BLOCK_D: tl.constexpr,
     HAS_SCALES: tl.constexpr,
     PAIRS: tl.constexpr,  # fp8 keys, multiplied as float16: exact, for float16 holds every float8
+    SPLIT: tl.constexpr,  # fp8 keys, multiplied as they are by a query of two fp8 terms
     NATIVE: tl.constexpr,  # not under the interpreter
     DOT: tl.constexpr,  # what is multiplied
     STAGES: tl.constexpr,
@@ -101,13 +102,20 @@ def score_positions(
         q_row, in_query = query + query_row[:, None] * DIM, is_head[:, None] & (column < row_size)[None, :]
         w = tl.load(weights + query_row, mask=is_head, other=0.0) * (1.0 / DIM**0.5)
         if PAIRS:
-            q = tl.load(q_row + 2 * column[None, :], mask=in_query, other=0.0).to(tl.float32)
-            q_odd = tl.load(q_row + 2 * column[None, :] + 1, mask=in_query, other=0.0).to(tl.float32)
-            factor = _to_float16_range(tl.max(tl.maximum(tl.abs(q), tl.abs(q_odd)), axis=1))
+            pair = tl.load(query + query_row[:, None] * row_size + column[None, :], mask=in_query, other=0)
+            q = (pair << 16).to(tl.float32, bitcast=True)
+            q_odd = (pair & -65536).to(tl.float32, bitcast=True)
+            factor = _to_fp8_range(tl.max(tl.maximum(tl.abs(q), tl.abs(q_odd)), axis=1))
             w /= factor
             q, q_odd = q * factor[:, None], tl.trans((q_odd * factor[:, None]).to(DOT))
         else:
             q = tl.load(q_row + column[None, :], mask=in_query, other=0.0)
+        if SPLIT:
+            q = q.to(tl.float32)
+            factor = _to_fp8_range(tl.max(tl.abs(q), axis=1))
+            w /= factor
+            q *= factor[:, None]
+            q_rest = tl.trans((q - q.to(DOT).to(tl.float32)).to(DOT))
         q, w = tl.trans(q.to(DOT)), tl.reshape(w, [1, GROUP, BLOCK_H])
         own_scores = scores + token.to(tl.int64) * scores_stride
         for t in tl.range(tile - first, end - first, num_stages=STAGES):
@@ -122,6 +130,8 @@ def score_positions(
             if PAIRS:
                 even, odd = _components(key, NATIVE)
                 dots = tl.dot(odd, q_odd, tl.dot(even, q))
+            elif SPLIT:
+                dots = tl.dot(key, q_rest, tl.dot(key, q))
             else:
                 dots = tl.dot(key.to(DOT), q, input_precision="ieee")
             score = tl.sum(tl.maximum(tl.reshape(dots, [BLOCK_N, GROUP, BLOCK_H]), 0.0) * w, axis=2)

@@ -16,8 +16,8 @@ MAX_BLOCKS = 16
 """Of a cluster, and so of a row."""
 SCORES_A_BLOCK = 8192
 """What a row's number of blocks is chosen by: several such blocks fit a multiprocessor."""
-MAX_SHARED_BYTES = 200 * 1024
-"""Of a block; with :data:`MAX_BLOCKS` this holds rows of more than 790,000 scores."""
+MAX_LENGTH = 1 << 18
+"""The longest row: what the registers of :data:`MAX_BLOCKS` blocks hold."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def take_best(scores: torch.Tensor, lengths: torch.Tensor, out: torch.Tensor) ->
     ``k`` positions is not read. Nothing is read on the host.
     """
     library = _library(scores.device)
-    if library is None:
+    if library is None or scores.shape[1] > MAX_LENGTH:
         reference_take_best(scores, lengths, out)
         return
     launch(library, scores, lengths, out, blocks_of_a_row(scores.shape[1]))
@@ -86,7 +86,7 @@ def _library(device: torch.device) -> ctypes.CDLL | None:
         return None
     library.topk_error.restype = ctypes.c_char_p
     with torch.cuda.device(device):
-        if error_code := library.topk_prepare(MAX_SHARED_BYTES):
+        if error_code := library.topk_prepare():
             raise RuntimeError(f"top-k: {library.topk_error(error_code).decode()}")
     return library
 

@@ -39,7 +39,8 @@ def quantise(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     keys = keys.float()
     largest = keys.abs().amax(dim=-1)
-    scales = torch.where(largest >= SMALLEST, largest / FP8_MAX, 1.0)
+    # by a tensor: CUDA multiplies by the inverse of a number, which rounds differently
+    scales = torch.where(largest >= SMALLEST, largest / torch.full_like(largest, FP8_MAX), 1.0)
     scaled = (keys / scales.unsqueeze(-1)).clamp(-FP8_MAX, FP8_MAX)
     return scaled.to(torch.float8_e4m3fn), scales
 

@@ -83,7 +83,7 @@ def tensors(case: Case) -> dict[str, object]:
     count = max(case.lengths) if one else sum(case.lengths)
     slots = 2 * count
     fp8 = case.dtype == torch.float8_e4m3fn
-    wide = torch.float16 if fp8 else case.dtype
+    wide = torch.bfloat16 if fp8 else case.dtype
     firsts = [0] if one else [sum(case.lengths[:i]) for i in range(len(case.lengths))]
     magnitudes = torch.tensor([1e-4, 1.0, 50.0])[torch.arange(case.heads) % 3]
     return {
@@ -129,9 +129,10 @@ def test_scores_are_those_of_the_reference(results: list[tuple[dict, dict]], i: 
     largest = int(case["lengths"].max())
     for t, length in enumerate(case["lengths"].tolist()):
         if length > K:
-            torch.testing.assert_close(
-                result["scores"][t, :length], expected[t, :length], rtol=1e-3, atol=1e-3
-            )
+            # the interpreter's rounding to fp8 loses carries: a query's two terms are then a little less than it
+            tolerance = 1e-2 if index.scales is not None else 1e-5
+            difference = result["scores"][t, :length] - expected[t, :length]
+            assert float(difference.norm() / expected[t, :length].norm()) < tolerance
         elif case["group"] == 1 or largest <= K:
             assert bool(result["scores"][t].isnan().all())  # nothing is computed that nothing needs
         assert bool(result["scores"][t, length:].isnan().all())
