@@ -150,7 +150,7 @@ def choose_tiling(query: torch.Tensor, index: IndexKeyRows, starts: torch.Tensor
     """Return the tiles for these types: enough bytes in flight on every multiprocessor, whatever the lengths are."""
     one_request = len(starts) > 1 and starts.stride(0) == 0
     if torch.float32 in (query.dtype, index.keys.dtype):
-        return Tiling(1, 32, 4, 2, 2)
+        return Tiling(1, 32, 8, 2, 2)
     if one_request:
         return Tiling(_GROUP, 128, 8, 3, 1)
     return Tiling(1, 128, 4, 5 if index.scales is not None else 3, 2)
