@@ -71,6 +71,11 @@ def score_positions(
     groups: tl.constexpr = BLOCK_T // GROUP
     all_tokens = tl.arange(0, BLOCK_T)
     all_lengths = tl.load(lengths + all_tokens, mask=all_tokens < tokens, other=0)
+    early: tl.constexpr = (
+        GROUP == 1 and BLOCK_T <= 16
+    )  # few tokens: their starts are fetched along with their lengths
+    if early:
+        all_starts = tl.load(starts + all_tokens, mask=all_tokens < tokens, other=0)
     longest = tl.max(tl.reshape(all_lengths, [groups, GROUP]), axis=1)
     ends = tl.cumsum(
         tl.where(longest > k, (longest + BLOCK_N - 1) // BLOCK_N, 0), axis=0
@@ -94,7 +99,10 @@ def score_positions(
         length = tl.max(own_length, axis=0)
         # The slots of a tile are loaded one tile ahead of its keys. A place beyond the end takes the last key's slot: no
         # mask on the large load, and its score is not stored.
-        table = key_slots + tl.load(starts + (group if GROUP == 1 else 0))
+        if early:
+            table = key_slots + tl.sum(tl.where(all_tokens == group, all_starts, 0), axis=0)
+        else:
+            table = key_slots + tl.load(starts + (group if GROUP == 1 else 0))
         slot = tl.load(table + tl.minimum((tile - first) * BLOCK_N + places, length - 1))
 
         is_head = (group * GROUP + member < tokens) & (head < HEADS)
