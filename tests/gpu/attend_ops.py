@@ -16,10 +16,11 @@ import torch
 import triton
 
 from hisparse_engine.ops.gpu.attention import attend
-from hisparse_engine.ops.reference.attention import attend as reference
+from hisparse_engine.ops.gpu.attention_quantised import quantise_rows
+from hisparse_engine.ops.reference import attention as reference
 from hisparse_engine.ops.tables import NONE
 
-LARGEST_ERROR = {torch.bfloat16: 5e-3, torch.float32: 1e-5}
+LARGEST_ERROR = {torch.bfloat16: 5e-3, torch.uint8: 5e-3, torch.float32: 1e-5}
 HOLES = ("none", "some", "most", "tail", "all", "mixed")
 SHAPES = {  # heads, latent, rope, k
     "deepseek_v3.2": (128, 512, 64, 2048),
@@ -33,7 +34,7 @@ SHAPES = {  # heads, latent, rope, k
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: a shape, a batch, how the slots are filled."""
+    """One comparison: a shape, a batch, how the slots are filled, the rows' type (uint8: quantised)."""
 
     shape: str
     tokens: int
@@ -47,6 +48,7 @@ class Result:
 
     case: str
     error: float
+    bound: float
     empty_tokens_zero: bool
     repeat_equal: bool
     moved_equal: bool
@@ -54,9 +56,8 @@ class Result:
 
     @property
     def good(self) -> bool:
-        bound = LARGEST_ERROR[torch.float32 if "float32" in self.case else torch.bfloat16]
         same = self.repeat_equal and self.moved_equal and self.graph_equal
-        return self.error < bound and self.empty_tokens_zero and same
+        return self.error < self.bound and self.empty_tokens_zero and same
 
 
 def choose_cases(quick: bool, seed: int) -> list[Case]:
@@ -71,6 +72,7 @@ def choose_cases(quick: bool, seed: int) -> list[Case]:
         Case(shape, tokens, "mixed") for shape in ("deepseek_v3.2", "a_rank_of_8") for tokens in (1, 300)
     ]
     cases += [Case(shape, 4, holes, torch.float32) for shape in ("demo", "demo_small") for holes in HOLES]
+    cases += [Case(shape, 5, holes, torch.uint8) for shape in ("glm_5", "a_rank_of_8") for holes in HOLES]
     return cases
 
 
@@ -96,16 +98,21 @@ def check(case: Case, seed: int) -> Result:
     generator = torch.Generator("cuda").manual_seed(seed)
     heads, latent, rope, k = SHAPES[case.shape]
     num_rows = 2 * k
-    query = torch.randn(case.tokens, heads, latent + rope, device="cuda", generator=generator).to(case.dtype)
-    rows = torch.randn(num_rows, latent + rope, device="cuda", generator=generator).to(case.dtype)
+    compute = torch.float32 if case.dtype == torch.float32 else torch.bfloat16
+    query = torch.randn(case.tokens, heads, latent + rope, device="cuda", generator=generator).to(compute)
+    rows = torch.randn(num_rows, latent + rope, device="cuda", generator=generator).to(compute)
     slots = fill_slots(case.tokens, k, num_rows, case.holes, generator)
     named = torch.zeros(num_rows, dtype=torch.bool, device="cuda")
     named[slots[slots != NONE].long()] = True
-    rows[~named] = float("nan")
+    if case.dtype == torch.uint8:
+        rows = quantise_rows(rows, latent)
+        rows[~named] = 0x7F  # NaN in e4m3, and no small number in float32 and in bfloat16
+    else:
+        rows[~named] = float("nan")
     scale = (latent + rope) ** -0.5
 
     out = attend(query, rows, slots, scale=scale, latent_dim=latent)
-    expected = reference(query.double(), rows, slots, scale=scale, latent_dim=latent)
+    expected = reference.attend(query.double(), rows, slots, scale=scale, latent_dim=latent)
     norm = expected.norm()
     error = (out.double() - expected).norm() / norm if norm > 0 else out.double().norm()
     empty = (slots == NONE).all(dim=1)
@@ -118,11 +125,22 @@ def check(case: Case, seed: int) -> Result:
     return Result(
         case=f"{case.shape} {case.tokens} {case.holes} {case.dtype}",
         error=error.item(),
+        bound=LARGEST_ERROR[case.dtype],
         empty_tokens_zero=not out[empty].any().item(),
         repeat_equal=torch.equal(attend(query, rows, slots, scale=scale, latent_dim=latent), out),
         moved_equal=torch.equal(attend(query, pool, there, scale=scale, latent_dim=latent), out),
         graph_equal=torch.equal(replay(query, pool, there, scale, latent), out),
     )
+
+
+def quantises_equal(seed: int) -> bool:
+    """Whether rows are quantised to the reference's bytes: random ones, zeros, large and tiny magnitudes."""
+    generator = torch.Generator("cuda").manual_seed(seed)
+    rows = torch.randn(4096, 576, device="cuda", generator=generator)
+    rows *= torch.logspace(-6, 3, len(rows), device="cuda")[:, None]
+    rows[::7, :128] = 0.0
+    rows = rows.bfloat16()
+    return torch.equal(quantise_rows(rows, 512), reference.quantise_rows(rows, 512))
 
 
 def replay(
@@ -150,12 +168,14 @@ def main() -> None:
     arguments = parser.parse_args()
     cases = choose_cases(arguments.quick, arguments.seed)
     results = [check(case, arguments.seed + i) for i, case in enumerate(cases)]
+    quantises = quantises_equal(arguments.seed)
     report = {
         "check": "attend on CUDA equals the reference",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "gpu": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "triton": triton.__version__,
+        "quantises_to_the_same_bytes": quantises,
         "results": [asdict(result) for result in results],
     }
     if arguments.out:
@@ -166,8 +186,8 @@ def main() -> None:
     )
     for result in bad:
         print(result)
-    if bad:
-        raise SystemExit(1)
+    if bad or not quantises:
+        raise SystemExit(f"{len(bad)} cases are bad; the same bytes when quantised: {quantises}")
 
 
 if __name__ == "__main__":

@@ -28,8 +28,6 @@ def attend(
         return query.new_zeros((tokens, heads, latent_dim))
     device = describe_device(query.device)
     tiling = choose_tiling(heads, width, latent_dim, k, rows.dtype, device)
-    if tiling.kernel == "hopper_few":  # until it has been seen on a device
-        tiling = Tiling(16, 32, 4, 5, 2)
     shares = choose_shares(tokens, heads, k, tiling, device)
     return attend_tiled(query, rows, slots, scale, latent_dim, tiling, shares)
 
@@ -89,7 +87,7 @@ def _run_quantised(
 ) -> None:
     query, rows, slots, out, sums = tensors
     (tokens, heads, width), row_bytes = query.shape, rows.shape[1]
-    kernel, options = _quantised_kernel(tiling, width - latent_dim, shares)
+    kernel, options = _quantised_kernel(tiling, width - latent_dim, shares, tiles)
     kernel[(tokens * shares * triton.cdiv(heads, tiling.block_heads),)](
         query,
         *views(rows),
@@ -103,7 +101,6 @@ def _run_quantised(
         LATENT=latent_dim,
         ROPE=width - latent_dim,
         STRIDES=(row_bytes, row_bytes // 4, row_bytes // 2),
-        SHARE_TILES=tiles,
         BLOCK_H=tiling.block_heads,
         BLOCK_N=tiling.block_entries,
         num_warps=tiling.num_warps,
@@ -111,12 +108,13 @@ def _run_quantised(
     )
 
 
-def _quantised_kernel(tiling: Tiling, rope_dim: int, shares: int) -> tuple[Any, dict[str, int]]:
+def _quantised_kernel(tiling: Tiling, rope_dim: int, shares: int, tiles: int) -> tuple[Any, dict[str, int]]:
     if tiling.kernel == "quantised":
-        return attend_share_quantised, {"GROUP": GROUP, "BLOCK_R": _dot_size(rope_dim), "num_stages": 1}
+        options = {"GROUP": GROUP, "BLOCK_R": _dot_size(rope_dim), "SHARE_TILES": tiles, "num_stages": 1}
+        return attend_share_quantised, options
     from hisparse_engine.ops.gpu.attention_hopper_fp8 import attend_share_fp8
 
-    return attend_share_fp8, {"BUFFERS": tiling.num_stages, "SPLIT": shares > 1}
+    return attend_share_fp8, {"share_tiles": tiles, "BUFFERS": tiling.num_stages, "SPLIT": shares > 1}
 
 
 def _run_hopper(
@@ -129,11 +127,11 @@ def _run_hopper(
         *tensors,
         scale,
         shares,
+        tiles,
         HEADS=heads,
         K=slots.shape[1],
         LATENT=latent_dim,
         WIDTH=width,
-        SHARE_TILES=tiles,
         BLOCK_H=tiling.block_heads,
         BLOCK_N=tiling.block_entries,
         BUFFERS=tiling.num_stages,
@@ -173,7 +171,7 @@ def _add_shares(parts: torch.Tensor, sums: torch.Tensor, out: torch.Tensor) -> N
         sums,
         out,
         shares,
-        HEADS=heads,
+        heads,
         LATENT=latent_dim,
         BLOCK_S=block_shares,
         BLOCK_L=block,

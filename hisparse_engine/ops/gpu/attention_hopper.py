@@ -21,60 +21,47 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 
 _EMPTY = gl.constexpr(-1.0e30)  # as in attention_kernels
-_LATENT = gl.constexpr(
-    gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
-)  # a warp reads 128 bytes of four rows
-_ROPE = gl.constexpr(gl.BlockedLayout([1, 8], [8, 4], [4, 1], [1, 0]))  # a warp reads 64 bytes of eight rows
+_COPY = gl.constexpr(gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0]))  # a warp reads 128 bytes of four rows
 
 
 @gluon.jit
 def _load_slots(slots, tile, tiles, BLOCK_N):
-    """Return a tile's slots twice, as the copies of the latent and of the rope key want them; NONE past the last tile."""
-    entry = tile * BLOCK_N + gl.arange(0, BLOCK_N, gl.SliceLayout(1, _LATENT))
-    latent_slots = gl.load(slots + entry, mask=entry < tiles * BLOCK_N, other=-1)
-    entry = tile * BLOCK_N + gl.arange(0, BLOCK_N, gl.SliceLayout(1, _ROPE))
-    return latent_slots, gl.load(slots + entry, mask=entry < tiles * BLOCK_N, other=-1)
+    """Return a tile's slots as its copies want them; NONE past the last tile."""
+    entry = tile * BLOCK_N + gl.arange(0, BLOCK_N, gl.SliceLayout(1, _COPY))
+    return gl.load(slots + entry, mask=entry < tiles * BLOCK_N, other=-1)
 
 
 @gluon.jit
-def _copy_half(rows, latent_slots, rope_slots, latent, rope, filled, side, LATENT, ROPE):
-    """Start copying half of a tile's rows to a buffer, and tell ``filled`` when it is there; NONE's row becomes zeros."""
-    column = side * (LATENT // 2) + gl.arange(0, LATENT // 2, gl.SliceLayout(0, _LATENT))
-    pointer = rows + latent_slots.to(gl.int64)[:, None] * (LATENT + ROPE) + column[None, :]
-    async_copy.async_copy_global_to_shared(latent, pointer, mask=(latent_slots >= 0)[:, None])
-    column = LATENT + side * (ROPE // 2) + gl.arange(0, ROPE // 2, gl.SliceLayout(0, _ROPE))
-    pointer = rows + rope_slots.to(gl.int64)[:, None] * (LATENT + ROPE) + column[None, :]
-    async_copy.async_copy_global_to_shared(rope, pointer, mask=(rope_slots >= 0)[:, None])
-    async_copy.mbarrier_arrive(filled, increment_count=False)
+def _copy_rows(rows, slot, part, WIDTH, FIRST):
+    """Start copying columns of a tile's rows to shared memory; NONE's row becomes zeros."""
+    column = FIRST + gl.arange(0, part.shape[1], gl.SliceLayout(0, _COPY))
+    pointer = rows + slot.to(gl.int64)[:, None] * WIDTH + column[None, :]
+    async_copy.async_copy_global_to_shared(part, pointer, mask=(slot >= 0)[:, None])
 
 
 @gluon.jit
-def _copy_query(query, part, heads_left, WIDTH, FIRST, ACROSS):
+def _copy_query(query, part, heads_left, WIDTH, FIRST):
     """Start copying columns of the block's queries to shared memory; zeros for the heads that there are not."""
-    head = gl.arange(0, part.shape[0], gl.SliceLayout(1, ACROSS))[:, None]
-    column = FIRST + gl.arange(0, part.shape[1], gl.SliceLayout(0, ACROSS))[None, :]
+    head = gl.arange(0, part.shape[0], gl.SliceLayout(1, _COPY))[:, None]
+    column = FIRST + gl.arange(0, part.shape[1], gl.SliceLayout(0, _COPY))[None, :]
     async_copy.async_copy_global_to_shared(part, query + head * WIDTH + column, mask=head < heads_left)
 
 
 @gluon.jit
-def _multiply(query, tile, buffer, zero):
-    """Start the scores of one tile: the four parts of a row one after another."""
-    score = warpgroup_mma(query[0], tile[0].index(buffer).permute((1, 0)), zero, use_acc=False, is_async=True)
-    score = warpgroup_mma(query[1], tile[1].index(buffer).permute((1, 0)), score, is_async=True)
-    score = warpgroup_mma(query[2], tile[2].index(buffer).permute((1, 0)), score, is_async=True)
-    return warpgroup_mma(query[3], tile[3].index(buffer).permute((1, 0)), score, is_async=True)
+def _multiply(q_latent, q_rope, latent, rope, zero):
+    """Start the scores of one tile. A second product waits for the first, so the short one is first."""
+    score = warpgroup_mma(q_rope, rope.permute((1, 0)), zero, use_acc=False, is_async=True)
+    return warpgroup_mma(q_latent, latent.permute((1, 0)), score, is_async=True)
 
 
 @gluon.jit
 def _score(
-    query, query_parts, tile_rows, weights, factors, filled, given, used, slots, sums, scale, heads_left, tiles,
+    query, q_latent, q_rope, latent, rope, weights, factors, filled, given, used, slots, sums, scale, heads_left, tiles,
     BLOCK_H, BLOCK_N, LATENT, ROPE, BUFFERS, WEIGHT_BUFFERS, SPLIT,
 ):  # fmt: skip
     width: gl.constexpr = LATENT + ROPE
-    _copy_query(query, query_parts[0], heads_left, width, 0, _LATENT)
-    _copy_query(query, query_parts[1], heads_left, width, LATENT // 2, _LATENT)
-    _copy_query(query, query_parts[2], heads_left, width, LATENT, _ROPE)
-    _copy_query(query, query_parts[3], heads_left, width, LATENT + ROPE // 2, _ROPE)
+    _copy_query(query, q_latent, heads_left, width, 0)
+    _copy_query(query, q_rope, heads_left, width, LATENT)
     async_copy.commit_group()
     layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_N, 16])
     entry = gl.arange(0, BLOCK_N, gl.SliceLayout(0, layout))
@@ -86,13 +73,14 @@ def _score(
     gl.thread_barrier()  # every thread's part of the query is in its place
     fence_async_shared()
     mbarrier.wait(filled.index(0), 0)
-    score = warpgroup_mma_wait(0, deps=[_multiply(query_parts, tile_rows, 0, zero)])
+    score = warpgroup_mma_wait(0, deps=[_multiply(q_latent, q_rope, latent.index(0), rope.index(0), zero)])
     for tile in range(tiles):
         # The last turn multiplies its own tile again, and nobody looks: a branch around it would cost registers.
         ahead = gl.minimum(tile + 1, tiles - 1)
         next_slot = gl.load(slots + ahead * BLOCK_N + entry)
-        mbarrier.wait(filled.index(ahead % BUFFERS), (ahead // BUFFERS) & 1)
-        pending = _multiply(query_parts, tile_rows, ahead % BUFFERS, zero)
+        buffer = ahead % BUFFERS
+        mbarrier.wait(filled.index(buffer), (ahead // BUFFERS) & 1)
+        pending = _multiply(q_latent, q_rope, latent.index(buffer), rope.index(buffer), zero)
 
         scaled = gl.where((slot >= 0)[None, :], score * scale, _EMPTY)
         new_top = gl.maximum(top, gl.max(scaled, 1))
@@ -122,32 +110,35 @@ def _score(
 
 @gluon.jit
 def _value(
-    values, rope, weights, factors, filled, given, used, rows, slots, out, heads_left, tiles,
+    latent, rope, weights, factors, filled, given, used, rows, slots, out, heads_left, tiles,
     SIDE, BLOCK_H, BLOCK_N, LATENT, ROPE, BUFFERS, WEIGHT_BUFFERS,
 ):  # fmt: skip
     half: gl.constexpr = LATENT // 2
     layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, half, 16])
     for tile in gl.static_range(BUFFERS):
         if tile < tiles:
-            a, b = _load_slots(slots, tile, tiles, BLOCK_N)
-            _copy_half(
-                rows, a, b, values.index(tile), rope.index(tile), filled.index(tile), SIDE, LATENT, ROPE
-            )
+            slot = _load_slots(slots, tile, tiles, BLOCK_N)
+            _copy_rows(rows, slot, latent.index(tile).slice(SIDE * half, half, 1), LATENT + ROPE, SIDE * half)
+            if SIDE == 0:
+                _copy_rows(rows, slot, rope.index(tile), LATENT + ROPE, LATENT)
+            async_copy.mbarrier_arrive(filled.index(tile), increment_count=False)
     acc = gl.zeros([BLOCK_H, half], gl.float32, layout)
     for tile in range(tiles):
         place = tile % WEIGHT_BUFFERS
         buffer = tile % BUFFERS
-        a, b = _load_slots(slots, tile + BUFFERS, tiles, BLOCK_N)
+        slot = _load_slots(slots, tile + BUFFERS, tiles, BLOCK_N)
+        values = latent.index(buffer).slice(SIDE * half, half, 1)
         mbarrier.wait(given.index(place), (tile // WEIGHT_BUFFERS) & 1)
         acc = acc * factors.index(place).load(gl.SliceLayout(1, layout))[:, None]
-        pending = warpgroup_mma(weights.index(place), values.index(buffer), acc, is_async=True)
+        pending = warpgroup_mma(weights.index(place), values, acc, is_async=True)
         acc = warpgroup_mma_wait(0, deps=[pending])
         gl.thread_barrier()
         mbarrier.arrive(used.index(place))
         if tile + BUFFERS < tiles:
-            _copy_half(
-                rows, a, b, values.index(buffer), rope.index(buffer), filled.index(buffer), SIDE, LATENT, ROPE
-            )
+            _copy_rows(rows, slot, values, LATENT + ROPE, SIDE * half)
+            if SIDE == 0:
+                _copy_rows(rows, slot, rope.index(buffer), LATENT + ROPE, LATENT)
+            async_copy.mbarrier_arrive(filled.index(buffer), increment_count=False)
     place = tiles % WEIGHT_BUFFERS
     mbarrier.wait(given.index(place), (tiles // WEIGHT_BUFFERS) & 1)
     acc = acc * factors.index(place).load(gl.SliceLayout(1, layout))[:, None]
@@ -156,14 +147,13 @@ def _value(
     gl.store(out + head * LATENT + column, acc.to(out.dtype.element_ty), mask=head < heads_left)
 
 
-@gluon.jit(do_not_specialize=["shares"])
+@gluon.jit(do_not_specialize=["shares", "share_tiles"])
 def attend_share_hopper(
-    query, rows, slots, out, sums, scale, shares,
+    query, rows, slots, out, sums, scale, shares, share_tiles,
     HEADS: gl.constexpr,
     K: gl.constexpr,  # a multiple of BLOCK_N
     LATENT: gl.constexpr,
     WIDTH: gl.constexpr,
-    SHARE_TILES: gl.constexpr,
     BLOCK_H: gl.constexpr,
     BLOCK_N: gl.constexpr,
     BUFFERS: gl.constexpr,
@@ -173,7 +163,6 @@ def attend_share_hopper(
     """Do what ``attention_kernels.attend_share`` does."""
     head_blocks: gl.constexpr = (HEADS + BLOCK_H - 1) // BLOCK_H
     rope_dim: gl.constexpr = WIDTH - LATENT
-    half: gl.constexpr = LATENT // 2
     dtype: gl.constexpr = rows.dtype.element_ty
     program = gl.program_id(0)  # neighbours share a token's rows: head blocks are innermost
     token = program // (shares * head_blocks)
@@ -181,12 +170,11 @@ def attend_share_hopper(
     head = program % head_blocks * BLOCK_H
     heads_left = HEADS - head
 
-    wide: gl.constexpr = gl.NVMMASharedLayout(128, 16)
-    narrow: gl.constexpr = gl.NVMMASharedLayout(rope_dim, 16)  # half a rope key's bytes
-    low = gl.allocate_shared_memory(dtype, [BUFFERS, BLOCK_N, half], wide)
-    high = gl.allocate_shared_memory(dtype, [BUFFERS, BLOCK_N, half], wide)
-    rope_low = gl.allocate_shared_memory(dtype, [BUFFERS, BLOCK_N, rope_dim // 2], narrow)
-    rope_high = gl.allocate_shared_memory(dtype, [BUFFERS, BLOCK_N, rope_dim // 2], narrow)
+    swizzled: gl.constexpr = gl.NVMMASharedLayout(128, 16)
+    latent = gl.allocate_shared_memory(dtype, [BUFFERS, BLOCK_N, LATENT], swizzled)
+    rope = gl.allocate_shared_memory(dtype, [BUFFERS, BLOCK_N, rope_dim], swizzled)
+    q_latent = gl.allocate_shared_memory(dtype, [BLOCK_H, LATENT], swizzled)
+    q_rope = gl.allocate_shared_memory(dtype, [BLOCK_H, rope_dim], swizzled)
     weights = gl.allocate_shared_memory(
         dtype, [WEIGHT_BUFFERS, BLOCK_H, BLOCK_N], gl.NVMMASharedLayout(2 * BLOCK_N, 16)
     )
@@ -202,24 +190,19 @@ def attend_share_hopper(
         mbarrier.init(given.index(i), count=1)
         mbarrier.init(used.index(i), count=2)  # both value groups
 
-    q_low = gl.allocate_shared_memory(dtype, [BLOCK_H, half], wide)
-    q_high = gl.allocate_shared_memory(dtype, [BLOCK_H, half], wide)
-    q_rope_low = gl.allocate_shared_memory(dtype, [BLOCK_H, rope_dim // 2], narrow)
-    q_rope_high = gl.allocate_shared_memory(dtype, [BLOCK_H, rope_dim // 2], narrow)
-
     place = (token.to(gl.int64) * shares + share) * HEADS + head
     block = query + (token.to(gl.int64) * HEADS + head) * WIDTH
-    share_slots = slots + token.to(gl.int64) * K + share * SHARE_TILES * BLOCK_N
+    share_slots = slots + token.to(gl.int64) * K + share * share_tiles * BLOCK_N
     share_out = out + place * LATENT
-    tiles = gl.minimum(SHARE_TILES, K // BLOCK_N - share * SHARE_TILES)
+    tiles = gl.minimum(share_tiles, K // BLOCK_N - share * share_tiles)
     gl.warp_specialize(
         [
-            (_score, (block, (q_low, q_high, q_rope_low, q_rope_high), (low, high, rope_low, rope_high), weights,
-                      factors, filled, given, used, share_slots, sums + place, scale, heads_left, tiles, BLOCK_H,
-                      BLOCK_N, LATENT, rope_dim, BUFFERS, WEIGHT_BUFFERS, SPLIT)),
-            (_value, (low, rope_low, weights, factors, filled, given, used, rows, share_slots, share_out, heads_left,
+            (_score, (block, q_latent, q_rope, latent, rope, weights, factors, filled, given, used, share_slots,
+                      sums + place, scale, heads_left, tiles, BLOCK_H, BLOCK_N, LATENT, rope_dim, BUFFERS,
+                      WEIGHT_BUFFERS, SPLIT)),
+            (_value, (latent, rope, weights, factors, filled, given, used, rows, share_slots, share_out, heads_left,
                       tiles, 0, BLOCK_H, BLOCK_N, LATENT, rope_dim, BUFFERS, WEIGHT_BUFFERS)),
-            (_value, (high, rope_high, weights, factors, filled, given, used, rows, share_slots, share_out, heads_left,
+            (_value, (latent, rope, weights, factors, filled, given, used, rows, share_slots, share_out, heads_left,
                       tiles, 1, BLOCK_H, BLOCK_N, LATENT, rope_dim, BUFFERS, WEIGHT_BUFFERS)),
         ],
         [4, 4],

@@ -42,14 +42,13 @@ def _copy_tile(rows, slot, latent, rope, LATENT, ROPE):
     async_copy.commit_group()
 
 
-@gluon.jit(do_not_specialize=["shares"])
+@gluon.jit(do_not_specialize=["shares", "share_tiles"])
 def attend_share_few(
-    query, rows, slots, out, sums, scale, shares,
+    query, rows, slots, out, sums, scale, shares, share_tiles,
     HEADS: gl.constexpr,
     K: gl.constexpr,  # a multiple of BLOCK_N
     LATENT: gl.constexpr,
     WIDTH: gl.constexpr,
-    SHARE_TILES: gl.constexpr,
     BLOCK_H: gl.constexpr,
     BLOCK_N: gl.constexpr,
     BUFFERS: gl.constexpr,
@@ -64,8 +63,8 @@ def attend_share_few(
     token = program // (shares * head_blocks)
     share = program // head_blocks % shares
     head = program % head_blocks * BLOCK_H
-    slots += token.to(gl.int64) * K + share * SHARE_TILES * BLOCK_N
-    tiles = gl.minimum(SHARE_TILES, K // BLOCK_N - share * SHARE_TILES)
+    slots += token.to(gl.int64) * K + share * share_tiles * BLOCK_N
+    tiles = gl.minimum(share_tiles, K // BLOCK_N - share * share_tiles)
 
     swizzled: gl.constexpr = gl.NVMMASharedLayout(128, 16)
     latent = gl.allocate_shared_memory(dtype, [BUFFERS, BLOCK_N, LATENT], swizzled)

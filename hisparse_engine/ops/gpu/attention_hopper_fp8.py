@@ -86,15 +86,14 @@ def _put(out, acc, total, group, heads_left, LATENT, LAYOUT):
     )
 
 
-@gluon.jit(do_not_specialize=["shares"])
+@gluon.jit(do_not_specialize=["shares", "share_tiles"])
 def attend_share_fp8(
-    query, latents, scales, ropes, slots, out, sums, scale, shares,
+    query, latents, scales, ropes, slots, out, sums, scale, shares, share_tiles,
     HEADS: gl.constexpr,
     K: gl.constexpr,  # a multiple of BLOCK_N
     LATENT: gl.constexpr,  # four groups
     ROPE: gl.constexpr,
     STRIDES: gl.constexpr,
-    SHARE_TILES: gl.constexpr,
     BLOCK_H: gl.constexpr,
     BLOCK_N: gl.constexpr,
     BUFFERS: gl.constexpr,
@@ -112,8 +111,8 @@ def attend_share_fp8(
     share = program // head_blocks % shares
     head = program % head_blocks * BLOCK_H
     heads_left = HEADS - head
-    slots += token.to(gl.int64) * K + share * SHARE_TILES * BLOCK_N
-    tiles = gl.minimum(SHARE_TILES, K // BLOCK_N - share * SHARE_TILES)
+    slots += token.to(gl.int64) * K + share * share_tiles * BLOCK_N
+    tiles = gl.minimum(share_tiles, K // BLOCK_N - share * share_tiles)
 
     plain: gl.constexpr = gl.SwizzledSharedLayout(16, 1, 1, [1, 0])
     swizzled: gl.constexpr = gl.NVMMASharedLayout(128, 16)

@@ -91,13 +91,13 @@ def attend_share(
         tl.store(sums + place, top + tl.log2(total), mask=heads < HEADS)
 
 
-@triton.jit(do_not_specialize=["shares"])
+@triton.jit(do_not_specialize=["shares", "heads"])
 def add_shares(
-    parts,  # fp32 [T, shares, HEADS, LATENT]
-    sums,  # fp32 [T, shares, HEADS]
-    out,  # [T, HEADS, LATENT]
+    parts,  # fp32 [T, shares, heads, LATENT]
+    sums,  # fp32 [T, shares, heads]
+    out,  # [T, heads, LATENT]
     shares,
-    HEADS: tl.constexpr,
+    heads,
     LATENT: tl.constexpr,
     BLOCK_S: tl.constexpr,  # shares, rounded up
     BLOCK_L: tl.constexpr,
@@ -105,12 +105,12 @@ def add_shares(
 ):
     """One program: BLOCK_L numbers of one token's head. The shares are added in a fixed order."""
     pair = tl.program_id(0)
-    token, head = pair // HEADS, pair % HEADS
+    token, head = pair // heads, pair % heads
     latent = tl.program_id(1) * BLOCK_L + tl.arange(0, BLOCK_L)
     share = tl.arange(0, BLOCK_S)
     if LINKED:
         gdc_wait()
-    place = (token.to(tl.int64) * shares + share) * HEADS + head
+    place = (token.to(tl.int64) * shares + share) * heads + head
     total = tl.load(sums + place, mask=share < shares, other=float("-inf"))
     weight = tl.exp2(total - tl.max(total, 0))
     part = tl.load(

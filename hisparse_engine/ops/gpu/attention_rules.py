@@ -12,8 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 import triton
 
-_SHARE_COST = 3  # what starting and finishing a share costs, in tiles
-_MOST_SHARES = 64
+_MOST_SHARES = 32
 _GLUON_VERSION = (
     "3.6."  # of Triton: its Gluon is experimental, and the kernels written in it are for this one
 )
@@ -30,6 +29,8 @@ class Tiling:
     """Of Triton's pipeline, where n keep (n - 1) // 2 tiles of rows in flight; the Hopper kernels' buffers."""
     per_processor: int
     """How many programs a multiprocessor runs at once."""
+    share_cost: int
+    """What starting and finishing a share costs, in tiles."""
     kernel: Literal["portable", "quantised", "hopper", "hopper_few", "hopper_fp8"] = "portable"
 
 
@@ -45,16 +46,16 @@ def choose_tiling(
 ) -> Tiling:
     """Return the tiles for ``heads``: few heads are a matter of bytes in flight, many of the matrix units."""
     if dtype == torch.float32:
-        return Tiling(16, 16, 4, 2, 1)
+        return Tiling(16, 16, 4, 2, 1, 3)
     if dtype == torch.uint8:
-        return Tiling(16 if heads <= 32 else 64, 32, 8, 1, 1, "quantised")
+        return Tiling(16 if heads <= 32 else 64, 32, 8, 1, 1, 3, "quantised")
     if device.is_hopper and dtype == torch.bfloat16 and (latent_dim, width, k % 64) == (512, 576, 0):
         if heads <= 32:
-            return Tiling(16 if heads <= 16 else 32, 64, 4, 2, 1, "hopper_few")
-        return Tiling(64, 32, 4, 4, 1, "hopper")
+            return Tiling(16 if heads <= 16 else 32, 64, 4, 2, 1, 2, "hopper_few")
+        return Tiling(64, 32, 4, 4, 1, 7, "hopper")
     if heads <= 32:
-        return Tiling(16, 32, 4, 5, 2)
-    return Tiling(64, 64, 8, 3, 1)
+        return Tiling(16, 32, 4, 5, 2, 3)
+    return Tiling(64, 64, 8, 3, 1, 3)
 
 
 def choose_shares(tokens: int, heads: int, k: int, tiling: Tiling, device: Device) -> int:
@@ -65,7 +66,7 @@ def choose_shares(tokens: int, heads: int, k: int, tiling: Tiling, device: Devic
 
     def cost(shares: int) -> int:
         turns = triton.cdiv(programs * shares, at_once)
-        return int(turns * (triton.cdiv(tiles, shares) + _SHARE_COST))
+        return int(turns * (triton.cdiv(tiles, shares) + tiling.share_cost))
 
     return min(range(1, min(tiles, _MOST_SHARES) + 1), key=cost)
 

@@ -33,7 +33,7 @@ for name in sys.argv[1:]:
     case = torch.load(name)
     tensors = case["query"], case["rows"], case["slots"]
     if case["shares"]:
-        out = attend_tiled(*tensors, case["scale"], case["latent"], Tiling(16, 16, 4, 2, 1), case["shares"])
+        out = attend_tiled(*tensors, case["scale"], case["latent"], Tiling(16, 16, 4, 2, 1, 3), case["shares"])
     else:
         out = attend(*tensors, scale=case["scale"], latent_dim=case["latent"])
     torch.save(out, name + ".out")
@@ -83,7 +83,7 @@ def make(case: Case, seed: int) -> dict[str, object]:
     query, rows = query.to(case.dtype), rows.to(case.dtype)
     if case.latent % 128 == 0:
         rows = quantise_rows(unquantised, case.latent)
-        rows[unselected] = 0x7F  # NaN in e4m3, in float32 and in bfloat16 alike
+        rows[unselected] = 0x7F  # NaN in e4m3, and no small number in float32 and in bfloat16
     return {
         "unquantised": unquantised,
         "query": query,
