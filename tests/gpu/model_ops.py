@@ -22,6 +22,7 @@ from hisparse_engine.models.cuda_dsa import FusedDecoder
 from hisparse_engine.models.cuda_mlp import FusedMixtureOfExperts
 from hisparse_engine.models.dsa import DsaModel, PlainDecoder
 from hisparse_engine.models.random_weights import RandomWeights
+from hisparse_engine.models.rope import Angles
 from hisparse_engine.ops.gpu import (
     activation,
     expert_tiles,
@@ -37,8 +38,9 @@ from tests.support import plain_layers
 CUDA, BF16 = torch.device("cuda"), torch.bfloat16
 EPS = 1e-6
 BATCHES = (1, 8, 64, 256)
-NUM_EXPERTS = 64
+NUM_EXPERTS = 32
 LAYERS = 2
+SHAPES = {"DeepSeek-V3.2": deepseek_v32_config, "GLM-5": glm5_config}
 SMALL = {
     "vocab_size": 512,
     "hidden_size": 1024,
@@ -52,26 +54,28 @@ SMALL = {
 """Replaces sizes of a released config, so that the CPU keeps up; head sizes stay."""
 
 
-class MovedWeights:
-    """The values that the CPU's generator makes, on the GPU: two devices' generators have nothing in common."""
+class OnCpu:
+    """The values that the GPU's generator makes, in fp32 on the CPU: two devices' generators have nothing in common."""
 
-    def __init__(self, source: RandomWeights, dtype: torch.dtype, device: torch.device) -> None:
-        self.dtype, self.device, self._source = dtype, device, source
+    dtype, device = torch.float32, torch.device("cpu")
 
-    def at(self, prefix: str) -> MovedWeights:
-        return MovedWeights(self._source.at(prefix), self.dtype, self.device)
+    def __init__(self, source: RandomWeights) -> None:
+        self._source = source
+
+    def at(self, prefix: str) -> OnCpu:
+        return OnCpu(self._source.at(prefix))
 
     def read(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
-        return self._source.read(name, *shape).to(self.device, dtype or self.dtype)
+        return self._source.read(name, *shape).float().cpu()
 
     def read_optional(self, name: str, *shape: int, wanted: bool) -> torch.Tensor | None:
         return self.read(name, *shape) if wanted else None
 
     def read_into(self, out: torch.Tensor, name: str) -> None:
-        out.copy_(self._source.read(name, *out.shape))
+        out.copy_(self.read(name, *out.shape))
 
     def empty(self, *shape: int) -> torch.Tensor:
-        return torch.empty(shape, dtype=self.dtype, device=self.device)
+        return torch.empty(shape)
 
 
 class StubPass:
@@ -199,17 +203,15 @@ def skinny_errors() -> Iterator[tuple[str, float]]:
 
 def pass_errors(config: ModelConfig, token_counts: Sequence[int]) -> Iterator[dict[str, object]]:
     """Fused bf16 and plain bf16 on CUDA, each against fp32 on the CPU with the same weights."""
-    cpu = torch.device("cpu")
-    source = RandomWeights(0, torch.float32, cpu)
-    reference = DsaModel(source, config)
-    moved = MovedWeights(source, BF16, CUDA)
-    fused, plain = DsaModel(moved, config), DsaModel(moved, config)
-    plain.decoder = PlainDecoder(moved.at("model"), config)
+    weights = RandomWeights(0, BF16, CUDA)
+    reference = DsaModel(OnCpu(weights), config)
+    fused, plain = DsaModel(weights, config), DsaModel(weights, config)
+    plain.decoder = PlainDecoder(weights.at("model"), config)
     assert fused.capturable
     assert not plain.capturable
     for tokens in token_counts:
         ids = torch.arange(tokens) * 3 % config.vocab_size
-        expected = reference.logits(reference.forward(ids, StubPass(tokens, config, cpu)))
+        expected = reference.logits(reference.forward(ids, StubPass(tokens, config, OnCpu.device)))
         on_gpu = (
             model.logits(model.forward(ids.to(CUDA), StubPass(tokens, config, CUDA))).cpu()
             for model in (fused, plain)
@@ -271,33 +273,38 @@ def microseconds(run: Callable[[], object], repeats: int) -> float:
 
 def copy_bandwidth() -> float:
     """GB/s of a large copy on the device, read and written."""
-    source = torch.empty(1 << 32, dtype=torch.uint8, device=CUDA).random_()
+    source = torch.empty(1 << 30, dtype=torch.uint8, device=CUDA).random_()
     target = torch.empty_like(source)
     return 2 * source.numel() / microseconds(lambda: target.copy_(source), 5) / 1e3
 
 
-def layer_times(config: ModelConfig, bandwidth: float, repeats: int) -> Iterator[dict[str, object]]:
+def layer_times(config: ModelConfig, batches: Sequence[int], repeats: int) -> Iterator[dict[str, object]]:
     """Time of a layer, fused in a graph and plain, and what share of the memory's bandwidth reading weights gets."""
     fused = FusedDecoder(RandomWeights(0, BF16, CUDA), config)
     plain = PlainDecoder(RandomWeights(0, BF16, CUDA), config)
-    for tokens in BATCHES:
-        x = random(tokens, config.hidden_size)
-        angles = torch.rand(tokens, config.qk_rope_head_dim // 2, device=CUDA)
-        cache = StubPass(tokens, config, CUDA)
-        graph, _ = capture(lambda x=x, a=angles, c=cache: fused(x, (a.cos(), a.sin()), c))  # type: ignore[misc]
-        after = microseconds(graph.replay, repeats) / config.num_hidden_layers
-        before = microseconds(lambda: plain(x, (angles.cos(), angles.sin()), cache), repeats)  # noqa: B023
-        read = weight_bytes(fused, x, tokens) / config.num_hidden_layers
+    inputs = {tokens: layer_inputs(config, tokens) for tokens in batches}
+    graphs = {tokens: capture(lambda i=i: fused(*i)) for tokens, i in inputs.items()}  # type: ignore[misc]
+    bandwidth = copy_bandwidth()
+    for tokens, i in inputs.items():
+        after = microseconds(graphs[tokens][0].replay, repeats) / config.num_hidden_layers
+        before = microseconds(lambda: plain(*i), repeats) / config.num_hidden_layers  # noqa: B023
+        read = weight_bytes(fused, tokens) / config.num_hidden_layers
         yield {
             "tokens": tokens,
-            "plain_us": round(before / config.num_hidden_layers, 1),
+            "plain_us": round(before, 1),
             "fused_us": round(after, 1),
             "weights_read_mb": round(read / 1e6, 1),
             "share_of_bandwidth": round(read / after / 1e3 / bandwidth, 3),
+            "copy_gb_per_s": round(bandwidth),
         }
 
 
-def weight_bytes(decoder: FusedDecoder, x: torch.Tensor, tokens: int) -> float:
+def layer_inputs(config: ModelConfig, tokens: int) -> tuple[torch.Tensor, Angles, StubPass]:
+    angles = torch.rand(tokens, config.qk_rope_head_dim // 2, device=CUDA)
+    return random(tokens, config.hidden_size), (angles.cos(), angles.sin()), StubPass(tokens, config, CUDA)
+
+
+def weight_bytes(decoder: FusedDecoder, tokens: int) -> float:
     """Bytes of the weights that a pass reads: of the experts, those that some token goes through."""
     total = 0.0
     for layer in decoder.layers:
@@ -305,11 +312,11 @@ def weight_bytes(decoder: FusedDecoder, x: torch.Tensor, tokens: int) -> float:
         parts = [attention.down, attention.up, attention.key_up, attention.value_up, attention.out]
         total += sum(2 * part.numel() for part in parts)
         mlp = layer.mlp
-        total += 2 * (mlp.gate_up.numel() + mlp.down.numel()) * used_share(mlp, x, tokens)
+        total += 2 * (mlp.gate_up.numel() + mlp.down.numel()) * used_share(mlp, tokens)
     return total
 
 
-def used_share(mlp: object, x: torch.Tensor, tokens: int) -> float:
+def used_share(mlp: object, tokens: int) -> float:
     if not isinstance(mlp, FusedMixtureOfExperts):
         return 1.0
     logits = torch.randn(tokens, 1, mlp.routing.num_experts, device=CUDA)
@@ -320,31 +327,31 @@ def used_share(mlp: object, x: torch.Tensor, tokens: int) -> float:
 # ---- the report ----------------------------------------------------------------------------------------------
 
 
-def check() -> Iterator[dict[str, object]]:
-    """Everything that has a right answer."""
+def check_operations(name: str) -> Iterator[dict[str, object]]:
+    """Every kernel against the plain layers."""
     torch.manual_seed(0)
-    for name, config in (("DeepSeek-V3.2", deepseek_v32_config(1)), ("GLM-5", glm5_config(1))):
-        for tokens in (1, 37):
-            for operation, error in operation_errors(config, tokens):
-                yield {"check": operation, "shapes": name, "tokens": tokens, "relative_error": error}
-    for operation, error in (*skinny_errors(), *expert_errors(deepseek_v32_config(1))):
+    config = SHAPES[name](1)
+    for tokens in (1, 37):
+        for operation, error in operation_errors(config, tokens):
+            yield {"check": operation, "tokens": tokens, "relative_error": error}
+    for operation, error in (*skinny_errors(), *expert_errors(config)):
         yield {"check": operation, "relative_error": error}
-    for name, make in (("DeepSeek-V3.2", deepseek_v32_config), ("GLM-5", glm5_config)):
-        config = make(4, first_dense=1).model_copy(update=SMALL)
-        for row in pass_errors(config, (1, 33, 130)):
-            yield {"check": "forward against fp32 on the CPU", "shapes": f"{name}, small", **row}
 
 
-def measure(*, quick: bool) -> Iterator[dict[str, object]]:
-    """Time layers of both models, with dense MLPs and with experts."""
-    bandwidth = copy_bandwidth()
-    yield {"copy_gb_per_s": round(bandwidth)}
-    for name, make in (("DeepSeek-V3.2", deepseek_v32_config), ("GLM-5", glm5_config)):
-        for kind, first_dense in (("dense", LAYERS), (f"{NUM_EXPERTS} experts", 0)):
-            config = make(LAYERS, NUM_EXPERTS, first_dense=first_dense, vocab_size=512)
-            torch.cuda.empty_cache()
-            for row in layer_times(config, bandwidth, 3 if quick else 20):
-                yield {"shapes": name, "mlp": kind, **row}
+def check_pass(name: str) -> Iterator[dict[str, object]]:
+    """The whole forward pass of a small model."""
+    torch.manual_seed(0)
+    config = SHAPES[name](4, first_dense=1).model_copy(update=SMALL)
+    for row in pass_errors(config, (3, 130)):
+        yield {"check": "forward against fp32 on the CPU", **row}
+
+
+def measure(name: str, batches: Sequence[int], repeats: int) -> Iterator[dict[str, object]]:
+    """Time layers with a dense MLP, and with experts."""
+    for kind, first_dense in (("dense", LAYERS), (f"{NUM_EXPERTS} experts", 0)):
+        config = SHAPES[name](LAYERS, NUM_EXPERTS, first_dense=first_dense, vocab_size=512)
+        for row in layer_times(config, batches, repeats):
+            yield {"mlp": kind, **row}
 
 
 @torch.inference_mode()
@@ -355,22 +362,34 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--quick", action="store_true", help="fewer repeats")
+    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=SHAPES)
+    parser.add_argument("--parts", nargs="+", default=["operations", "pass", "times"])
+    parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES))
     args = parser.parse_args()
-    report: dict[str, object] = {
+    parts: dict[str, Callable[[str], Iterator[dict[str, object]]]] = {
+        "operations": check_operations,
+        "pass": check_pass,
+        "times": lambda name: measure(name, args.batches, 5 if args.quick else 20),
+    }
+    rows = []
+    for name in args.shapes:
+        for part in args.parts:
+            for row in parts[part](name):
+                rows.append({"part": part, "shapes": name, **row})
+                print(json.dumps(rows[-1]), flush=True)
+    if args.out:
+        args.out.write_text(json.dumps({**about(), "rows": rows}, indent=2) + "\n")
+
+
+def about() -> dict[str, object]:
+    """Where and with what this ran."""
+    return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "gpu": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "python": platform.python_version(),
-        "checks": [],
-        "times": [],
     }
-    for part, rows in (("checks", check()), ("times", measure(quick=args.quick))):
-        for row in rows:
-            print(json.dumps(row), flush=True)
-            report[part].append(row)  # type: ignore[attr-defined]
-    if args.out:
-        args.out.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -194,6 +194,14 @@ def test_rotate_queries(index_heads: int, interleaved: bool, kind: torch.dtype) 
     assert (ours[..., :kv_rank] == 1).all()
 
 
+def test_fp32_weights_are_the_sum_of_their_parts() -> None:
+    wide = torch.randn(64, 64) * torch.rand(64, 1).mul(20).exp2()
+    parts = cuda_linear.bf16_parts(wide)
+    assert len(parts) == 3
+    assert torch.equal(sum(part.double() for part in parts), wide.double())
+    assert [part.shape for part in cuda_linear.bf16_parts(wide.bfloat16().float())] == [wide.shape]
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize(
     "keys",
