@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import torch
 
+from benchmarks.decode_ablation import SWAP_IN, Without
 from benchmarks.decode_locality import Locality
 from benchmarks.decode_measure import Counts
 from benchmarks.decode_pinned import HostMemory
@@ -53,6 +54,10 @@ class Setting:
     locality: Locality | None = None
     batch_sizes: tuple[int, ...] = ()
     """Those that will run; others get no graph. None given: the engine's own choice."""
+    float8_keys: bool = False
+    """Whether index keys are stored in float8."""
+    gone: frozenset[str] = frozenset()
+    """Parts of a step that are left out: see ``decode_ablation``."""
 
 
 class WithoutPrefill:
@@ -101,6 +106,7 @@ class BenchEngine:
         whole, self._setting = setting.context + setting.new_tokens, setting
         self._model = model
         model.config = model.config.model_copy(update={"max_position_embeddings": whole})
+        ops = cast(Operations, Without(ops, setting.gone)) if setting.gone else ops
         self._locality = (
             SelectedByLocality(ops, setting.locality, setting.context) if setting.locality else None
         )
@@ -127,6 +133,7 @@ class BenchEngine:
             prefill_chunk_size=setting.pools.requests * setting.context,
             prefix_reuse=False,
             audit_every=0,
+            index_key_dtype="float8" if setting.float8_keys else "model",
             hisparse=tiers,
         )
 
@@ -140,9 +147,14 @@ class BenchEngine:
 
     def _fill(self) -> None:
         """Random rows and index keys: zeros would tie, and what is never written is never touched."""
-        for pool in (self.coordinator.index_keys.pool, self.coordinator.device_pool):
-            for of_layer in pool.rows:
+        keys = self.coordinator.index_keys
+        for of_layer in (*keys.pool.rows, *self.coordinator.device_pool.rows):
+            if of_layer.dtype == torch.float8_e4m3fn:
+                of_layer.copy_(torch.randn(of_layer.shape, dtype=torch.bfloat16, device=of_layer.device))
+            else:
                 of_layer.normal_()
+        if keys.scales is not None:
+            keys.scales.fill_(1.0)
 
     # ---- what is measured ------------------------------------------------------------------------------------
 
@@ -161,7 +173,8 @@ class BenchEngine:
         for _ in range(SETTLING_STEPS):
             self.engine.step()
         self.synchronize()
-        if self._locality is not None and self._setting.mode == "hierarchical":
+        hierarchical = self._setting.mode == "hierarchical"
+        if self._locality is not None and hierarchical and SWAP_IN not in self._setting.gone:
             seats = [request.held_seat for request in self.engine.scheduler.admitted]
             live_through(self.coordinator, self._locality, seats, HISTORY_STEPS)
 
@@ -199,5 +212,7 @@ def allocated_bytes(coordinator: TableHiSparseCoordinator | TableResidentCoordin
     tables = [*vars(coordinator.requests.tokens).values()]
     if isinstance(coordinator, TableHiSparseCoordinator):
         tables += [*vars(coordinator.hot.tables).values(), coordinator.scratch]
-    tensors = [coordinator.device_pool.rows, coordinator.index_keys.pool.rows, *tables]
+    keys = coordinator.index_keys
+    tables += [keys.scales] if keys.scales is not None else []
+    tensors = [coordinator.device_pool.rows, keys.pool.rows, *tables]
     return sum(tensor.nbytes for tensor in tensors)

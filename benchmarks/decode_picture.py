@@ -11,14 +11,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.decode_parts import IDLE, ORDER
+from benchmarks.decode_ablation import ATTEND, REST, SELECT, SWAP_IN
 from benchmarks.decode_results import best
 
 Row = dict[str, Any]
 COLOURS = {"hierarchical": "#E69F00", "resident": "#0072B2"}
-_PARTS = (
-    "#0072B2", "#7FB9DB", "#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#F0E442", "#D55E00", "#999999", "#EEEEEE"
-)  # fmt: skip
+_OF_THE_MODEL = ("projections", "experts", "norms and rotation", "sampling")
+_PARTS = {
+    "projections": "#0072B2",
+    "experts": "#56B4E9",
+    "norms and rotation": "#7FB9DB",
+    "sampling": "#D55E00",
+    REST: "#999999",
+    SELECT: "#009E73",
+    ATTEND: "#CC79A7",
+    SWAP_IN: "#E69F00",
+}
 _INK, _FAINT, _GRID = "#333333", "#7F7F7F", "#EEEEEE"
 _STYLE: Any = {"font.family": "sans-serif", "font.size": 9, "axes.edgecolor": _FAINT, "axes.labelcolor": _INK}
 _DPI = 110
@@ -110,30 +118,42 @@ def _misses(rows: list[Row], path: Path) -> bool:
 
 
 def _parts(rows: list[Row], path: Path) -> bool:
-    """One bar for each profiled cell, as long as the profiled step."""
-    profiled = [row for row in rows if "parts_ms" in row]
-    if not profiled:
+    """One bar for each step that was taken apart, as long as the step."""
+    apart = [row for row in rows if "parts_ms" in row]
+    if not apart:
         return False
-    profiled.sort(key=lambda row: (row["context"], row["concurrency"], row["mode"] != "resident"))
+    apart.sort(key=lambda row: (row["context"], row["concurrency"], row["mode"] != "resident"))
+    bars = [whole_parts(row) for row in apart]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(11, 1.2 + 0.42 * len(profiled)), layout="constrained")
+        figure = Figure(figsize=(11, 1.4 + 0.42 * len(apart)), layout="constrained")
         axis = figure.subplots()
-        left = np.zeros(len(profiled))
-        for part, colour in zip(ORDER, _PARTS, strict=True):
-            widths = np.array([row["parts_ms"][part] for row in profiled])
-            edge = _FAINT if part == IDLE else "white"
-            axis.barh(
-                range(len(profiled)), widths, left=left, color=colour, edgecolor=edge, lw=0.5, label=part
-            )
+        left = np.zeros(len(apart))
+        for part, colour in _PARTS.items():
+            widths = np.array([max(0.0, bar.get(part, 0.0)) for bar in bars])
+            if widths.any():
+                axis.barh(
+                    range(len(apart)), widths, left=left, color=colour, edgecolor="white", lw=0.5, label=part
+                )
             left += widths
-        names = [f"{_kilo(row['context'])}, {row['concurrency']} requests, {row['mode']}" for row in profiled]
-        axis.set_yticks(range(len(profiled)), names)
+        names = [f"{_kilo(row['context'])}, {row['concurrency']} requests, {row['mode']}" for row in apart]
+        axis.set_yticks(range(len(apart)), names)
         axis.invert_yaxis()
-        axis.set_xlabel("ms a step; while several kernels run, each counts for its share of the time")
+        axis.set_xlabel("ms a step: what it is shorter by without the part")
         _finish(axis)
-        figure.legend(loc="outside lower center", ncols=len(ORDER), frameon=False, fontsize=8)
+        figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
         figure.savefig(path, dpi=_DPI)
     return True
+
+
+def whole_parts(row: Row) -> dict[str, float]:
+    """Return a step's parts; the model's own split as its kernels' times are, where these are known."""
+    parts, kernels = dict(row["parts_ms"]), row.get("model_ms", {})
+    named = {part: kernels[part] for part in _OF_THE_MODEL if kernels.get(part)}
+    if named:
+        model, total = parts.pop(REST), sum(kernels.values())
+        parts |= {part: model * ms / total for part, ms in named.items()}
+        parts[REST] = model * (total - sum(named.values())) / total
+    return parts
 
 
 _KINDS: dict[str, Callable[[list[Row], Path], bool]] = {

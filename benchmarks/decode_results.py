@@ -10,7 +10,17 @@ from rich.console import Console
 from rich.table import Table
 
 RESULT = Path(__file__).parent / "results" / "decode.json"
-_IDENTITY = ("model", "layers", "experts", "device_gib", "selection", "context", "mode", "concurrency")
+_IDENTITY = (
+    "model",
+    "layers",
+    "experts",
+    "device_gib",
+    "index_keys",
+    "selection",
+    "context",
+    "mode",
+    "concurrency",
+)
 """Two rows that agree in these measure the same thing; the later one replaces the earlier."""
 
 

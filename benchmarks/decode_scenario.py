@@ -67,6 +67,7 @@ class Scenario:
     budget: Budget
     device_buffer_size: int
     new_tokens: int
+    float8_keys: bool = False
 
     def pools(self, mode: Mode, context: int) -> Pools:
         """Return the pools for requests of ``context``, split as somebody would who knows that they are coming."""
@@ -97,7 +98,7 @@ class Scenario:
     @property
     def token(self) -> TokenBytes:
         """Bytes of one token's rows and index keys."""
-        return TokenBytes.of(self.layout, self.dtype, resident=True)
+        return TokenBytes.of(self.layout, self.dtype, resident=True, float8_keys=self.float8_keys)
 
 
 def cells(scenario: Scenario, contexts: Sequence[int], wanted: Sequence[int]) -> Iterator[Cell]:

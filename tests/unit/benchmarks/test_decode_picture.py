@@ -7,8 +7,8 @@ from typing import Any
 
 from matplotlib.image import imread
 
-from benchmarks.decode_parts import ORDER
-from benchmarks.decode_picture import save_pictures
+from benchmarks.decode_ablation import ATTEND, REST, SELECT, SWAP_IN
+from benchmarks.decode_picture import save_pictures, whole_parts
 
 
 def rows(model: str = "m") -> list[dict[str, Any]]:
@@ -25,7 +25,18 @@ def rows(model: str = "m") -> list[dict[str, Any]]:
                     "itl_p50_ms": step, "itl_p99_ms": 1.1 * step,
                 }  # fmt: skip
                 if concurrency in (1, most):
-                    row["parts_ms"] = dict.fromkeys(ORDER, step / len(ORDER))
+                    row["parts_ms"] = {
+                        SWAP_IN: 0.1 * step,
+                        ATTEND: 0.1 * step,
+                        SELECT: -0.01,
+                        REST: 0.8 * step,
+                    }
+                    row["model_ms"] = {
+                        "projections": 3.0,
+                        "experts": 4.0,
+                        "sampling": 0.0,
+                        "nothing runs": 1.0,
+                    }
                 found.append(row)
     return found
 
@@ -54,3 +65,12 @@ def test_each_model_has_its_own_and_nothing_gives_none(tmp_path: Path) -> None:
         "b",
     }
     assert save_pictures([], tmp_path) == []
+
+
+def test_the_model_is_split_as_its_kernels_are() -> None:
+    row = {
+        "parts_ms": {ATTEND: 1.0, REST: 8.0},
+        "model_ms": {"projections": 1.0, "experts": 2.0, "other": 1.0},
+    }
+    assert whole_parts(row) == {ATTEND: 1.0, "projections": 2.0, "experts": 4.0, REST: 2.0}
+    assert whole_parts({"parts_ms": {REST: 8.0}}) == {REST: 8.0}
