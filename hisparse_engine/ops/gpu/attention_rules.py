@@ -59,7 +59,7 @@ def choose_tiling(
 
 
 def choose_shares(tokens: int, heads: int, k: int, tiling: Tiling, device: Device) -> int:
-    """Return into how many shares each token's slots are cut: as few as keep the device busy for the least time."""
+    """Return into how many shares each token's slots are cut: the fewest within 5 % of the least time, in tiles."""
     tiles = triton.cdiv(k, tiling.block_entries)
     programs = tokens * triton.cdiv(heads, tiling.block_heads)
     at_once = device.processors * tiling.per_processor
@@ -68,7 +68,9 @@ def choose_shares(tokens: int, heads: int, k: int, tiling: Tiling, device: Devic
         turns = triton.cdiv(programs * shares, at_once)
         return int(turns * (triton.cdiv(tiles, shares) + tiling.share_cost))
 
-    return min(range(1, min(tiles, _MOST_SHARES) + 1), key=cost)
+    choices = range(1, min(tiles, _MOST_SHARES) + 1)
+    least = min(map(cost, choices))
+    return next(shares for shares in choices if 20 * cost(shares) <= 21 * least)
 
 
 @lru_cache
