@@ -47,7 +47,7 @@ def save_pictures(rows: list[Row], folder: Path) -> list[Path]:
 
 
 def _usual_selection(rows: list[Row]) -> str:
-    names = [row["selection"] for row in rows]
+    names: list[str] = [row["selection"] for row in rows]
     return max(sorted(set(names)), key=names.count)
 
 
@@ -196,7 +196,7 @@ def _ratio(rows: list[Row]) -> float | None:
 
 
 def _most(rows: list[Row]) -> int:
-    return max(row["concurrency"] for row in rows)
+    return max(int(row["concurrency"]) for row in rows)
 
 
 def _powers(most: int) -> list[int]:
