@@ -68,6 +68,8 @@ print("ready", flush=True)
 for line in sys.stdin:
     count, seconds, computes = line.split()
     active, pause, busy = int(count), float(seconds), computes == "1"
+    if not active:
+        time.sleep(0.05)  # scrapes under way end, and count where they began
     print(done, flush=True)
 """
 
