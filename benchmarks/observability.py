@@ -160,20 +160,20 @@ def window(step: Callable[[], int], seconds: float) -> list[float]:
 def measure(watched: Watched, switch: Switch, helper: Helper, rounds: int, seconds: float) -> dict[str, Any]:
     """Return each condition's steps, and how far they are from those of "off"."""
     steps: dict[str, list[list[float]]] = {name: [] for name in CONDITIONS}
-    scrapes = dict.fromkeys(CONDITIONS, 0)
+    scrapes, lasted = dict.fromkeys(CONDITIONS, 0), dict.fromkeys(CONDITIONS, 0.0)
     names = list(CONDITIONS)
     for number in range(rounds):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             switch.on = CONDITIONS[name].published
-            before = helper.set(CONDITIONS[name])
+            before, started = helper.set(CONDITIONS[name]), time.perf_counter()
             window(watched.step, 0.1 * seconds)  # until the change is felt
             steps[name].append(window(watched.step, seconds))
+            lasted[name] += time.perf_counter() - started
             scrapes[name] += helper.set(Condition()) - before
     off = [statistics.median(of_round) for of_round in steps[OFF]]
     return {
-        name: describe(of_name, off)
-        | {"scrapes_per_second": round(scrapes[name] / rounds / (1.1 * seconds), 1)}
+        name: describe(of_name, off) | {"scrapes_per_second": round(scrapes[name] / lasted[name], 1)}
         for name, of_name in steps.items()
     }
 
