@@ -17,7 +17,6 @@ import json
 import os
 import platform
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,8 +25,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import pairwise
-from math import sqrt
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +36,7 @@ import torch  # noqa: E402 - the path comes first
 
 from benchmarks.decode_measure import percentile  # noqa: E402
 from benchmarks.observability_engines import Watched, cpu_engine, gpu_engine  # noqa: E402
+from benchmarks.observability_figures import describe  # noqa: E402
 from hisparse_metrics.recorder import Recorder  # noqa: E402
 from hisparse_metrics.stats import EngineIdentity, StepStats  # noqa: E402
 
@@ -92,25 +92,6 @@ CONDITIONS = {
     "published, 32 scrapers without a pause": Condition(published=True, scrapers=32, pause=0.0),
     "off, a busy process beside it": Condition(busy=True),
 }
-_T95 = (
-    0.0,
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-    2.228,
-    2.201,
-    2.179,
-    2.16,
-    2.145,
-    2.131,
-)
-"""Student's t, two-sided 95 %, by degrees of freedom."""
 
 
 class Switch:
@@ -171,38 +152,11 @@ def measure(watched: Watched, switch: Switch, helper: Helper, rounds: int, secon
             steps[name].append(window(watched.step, seconds))
             lasted[name] += time.perf_counter() - started
             scrapes[name] += helper.set(Condition()) - before
-    off = [statistics.median(of_round) for of_round in steps[OFF]]
+    off = [median(of_round) for of_round in steps[OFF]]
     return {
         name: describe(of_name, off) | {"scrapes_per_second": round(scrapes[name] / lasted[name], 1)}
         for name, of_name in steps.items()
     }
-
-
-def describe(rounds: list[list[float]], off: list[float]) -> dict[str, Any]:
-    """Return a condition's figures over its rounds, and its distance from ``off``, the medians of the same rounds."""
-    every = [step for of_round in rounds for step in of_round]
-    differences = [
-        1000 * (statistics.median(of_round) - base) for of_round, base in zip(rounds, off, strict=True)
-    ]
-    mean, half = confidence(differences)
-    base = statistics.fmean(off)
-    return {
-        "steps": len(every),
-        "median_ms": round(statistics.median(every), 4),
-        "p99_ms": round(percentile(every, 99), 4),
-        "difference_us": round(mean, 2),
-        "difference_us_95": [round(mean - half, 2), round(mean + half, 2)],
-        "difference_percent_95": [round((mean - half) / base / 10, 3), round((mean + half) / base / 10, 3)],
-        "within_noise": mean - half <= 0 <= mean + half,
-    }
-
-
-def confidence(values: list[float]) -> tuple[float, float]:
-    """Return the mean and half the width of its 95 % confidence interval (Student)."""
-    if len(values) < 2:
-        return statistics.fmean(values), float("inf")
-    factor = _T95[len(values) - 1] if len(values) <= len(_T95) else 1.96 + 2.4 / (len(values) - 1)
-    return statistics.fmean(values), factor * statistics.stdev(values) / sqrt(len(values))
 
 
 def start_exporter(folder: Path, stack: ExitStack) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.observability import CONDITIONS, OFF, confidence, describe
+from benchmarks.observability import CONDITIONS, OFF
+from benchmarks.observability_figures import confidence, describe
 
 
 def test_confidence_is_students() -> None:
