@@ -37,8 +37,8 @@ def save_pictures(rows: list[Row], folder: Path) -> list[Path]:
     good = [row for row in rows if "error" not in row]
     paths = []
     for model in sorted({row["model"] for row in good}):
-        of_model = [row for row in good if row["model"] == model]
-        curves = [row for row in of_model if row["selection"] == _usual_selection(of_model)]
+        of_model = _usual([row for row in good if row["model"] == model], "index_keys")
+        curves = _usual(of_model, "selection")
         for kind, draw in _KINDS.items():
             path = folder / f"perf-decode-{model}-{kind}.png"
             if draw(curves if kind != "misses" else of_model, path):
@@ -46,9 +46,11 @@ def save_pictures(rows: list[Row], folder: Path) -> list[Path]:
     return paths
 
 
-def _usual_selection(rows: list[Row]) -> str:
-    names: list[str] = [row["selection"] for row in rows]
-    return max(sorted(set(names)), key=names.count)
+def _usual(rows: list[Row], key: str) -> list[Row]:
+    """Return the rows with the commonest value of ``key``: curves are of one kind of run."""
+    values = [str(row.get(key)) for row in rows]
+    commonest = max(sorted(set(values)), key=values.count)
+    return [row for row, value in zip(rows, values, strict=True) if value == commonest]
 
 
 def _throughput(rows: list[Row], path: Path) -> bool:

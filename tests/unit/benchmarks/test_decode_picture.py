@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.image import imread
 
 from benchmarks.decode_ablation import ATTEND, REST, SELECT, SWAP_IN
-from benchmarks.decode_picture import save_pictures, whole_parts
+from benchmarks.decode_picture import _usual, save_pictures, whole_parts
 
 
 def rows(model: str = "m") -> list[dict[str, Any]]:
@@ -57,6 +57,12 @@ def test_miss_rates_are_drawn_when_there_are_three(tmp_path: Path) -> None:
     others = [{**row, "selection": f"{misses} misses"} for row in full for misses in (0, 128)]
     paths = save_pictures([*rows(), *others], tmp_path)
     assert "perf-decode-m-misses.png" in {path.name for path in paths}
+
+
+def test_curves_are_of_one_kind_of_run() -> None:
+    usual = [{"index_keys": "bfloat16", "selection": "32 misses"}] * 3
+    assert _usual([*usual, {"index_keys": "float8", "selection": "32 misses"}], "index_keys") == usual
+    assert _usual([{"a": 1}], "index_keys") == [{"a": 1}]
 
 
 def test_each_model_has_its_own_and_nothing_gives_none(tmp_path: Path) -> None:
