@@ -5,6 +5,7 @@ From a profile of whole steps (CUDA graphs included): every kernel and copy has 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -76,7 +77,13 @@ def unnamed(kernels: Iterable[Kernel], most: int = 12) -> dict[str, float]:
 
 
 def profile(step: Callable[[], object], steps: int) -> list[Kernel]:
-    """Run ``steps`` steps under PyTorch's profiler; return what ran on the device. Needs CUDA."""
+    """Run ``steps`` steps under PyTorch's profiler; return what ran on the device. Needs CUDA.
+
+    The profiler's library (CUPTI) is kept from leaving and coming back: that and CUDA graphs end in illegal accesses
+    (pytorch/pytorch #75504, #112507).
+    """
+    os.environ.setdefault("DISABLE_CUPTI_LAZY_REINIT", "1")
+    os.environ.setdefault("TEARDOWN_CUPTI", "0")
     activities = [torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as recording:
         for _ in range(steps):
