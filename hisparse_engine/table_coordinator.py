@@ -2,9 +2,6 @@
 
 The host keeps the account (who holds which slots, how large each hot buffer is) and never learns which rows are hot;
 the device looks up, evicts and copies by itself, in stream order. Nothing here waits for the device.
-
-Hot buffers are elastic: free device slots go to the requests that can use them, up to a whole sequence, and are taken
-back, coldest rows first, when a new request needs its share.
 """
 
 from __future__ import annotations
@@ -14,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from hisparse_engine.elastic_buffers import ElasticBuffers
 from hisparse_engine.errors import InvariantError
 from hisparse_engine.kv import KVLayout, PoolSizes, Seat
 from hisparse_engine.memory.audit import audit_pool
@@ -22,13 +20,10 @@ from hisparse_engine.memory.extents import runs_in_order
 from hisparse_engine.memory.host_link import make_link
 from hisparse_engine.memory.prefix_tree import NO_TOKENS, Tokens
 from hisparse_engine.ops.interface import Operations
-from hisparse_engine.ops.tables import EVICTIONS, LOOKUPS, MISSES, NONE, Moves
+from hisparse_engine.ops.tables import EVICTIONS, LOOKUPS, MISSES, NONE
 from hisparse_engine.table_seat import TableSeat, open_seat, write_slots
 from hisparse_engine.two_tier import TwoTierPools
 from hisparse_engine.verify import Sampler, compare_rows
-
-GROWTH_SLOTS = 256
-"""A hot buffer grows by this many slots at a time."""
 
 
 class TableHiSparseCoordinator(TwoTierPools):
@@ -63,34 +58,24 @@ class TableHiSparseCoordinator(TwoTierPools):
         self.link = make_link(device)
         self.scratch = torch.empty((2, self.max_length, layout.row_dim), dtype=dtype, device=device)
         """Rows of a prompt in two layers, while its chunks are computed."""
-        self._moves = self._make_moves(device)
-        self._groups = torch.tensor(layout.group_of_layer, dtype=torch.int32, device=device)
         self._seats: list[TableSeat] = []
+        self._elastic = ElasticBuffers(self, self._seats)
         self._sampler = Sampler(verify_every)
         self._num_steps = 0
-
-    def _make_moves(self, device: torch.device) -> Moves:
-        groups, capacity = self.layout.num_groups, self.sizes.device_buffer_size + 1
-        return Moves(
-            source=torch.empty((groups, capacity), dtype=torch.int32, device=device),
-            target=torch.empty((groups, capacity), dtype=torch.int32, device=device),
-            count=torch.zeros(groups, dtype=torch.int32, device=device),
-        )
 
     # ---- admission -------------------------------------------------------------------------------------------
 
     def can_admit(self, max_tokens: int, promised: int | None = None, tokens: Tokens = NO_TOKENS) -> bool:
         """Whether slots of every kind can be had, those that elastic buffers would give back included."""
-        spare = sum(self._spare(seat) for seat in self._seats)
         return (
-            self.device_pool.num_unreserved + spare >= self.hot_size(max_tokens)
+            self.device_pool.num_unreserved + self._elastic.spare >= self.hot_size(max_tokens)
             and self.requests.has_room(max_tokens)
             and self.ledger.can_admit(promised or max_tokens, tokens)
         )
 
     def admit(self, max_tokens: int, promised: int | None = None, tokens: Tokens = NO_TOKENS) -> TableSeat:
         """Reserve host and index slots for ``promised`` rows, a hot buffer, and a place in the tables."""
-        self._reclaim(self.hot_size(max_tokens) - self.device_pool.num_unreserved)
+        self._elastic.reclaim(self.hot_size(max_tokens) - self.device_pool.num_unreserved)
         seat = open_seat(self._claim(max_tokens, promised, tokens), max_tokens, self.requests)
         self.hot.open(seat.row, seat.stretch, seat.device.slots)
         self._seats.append(seat)
@@ -130,56 +115,6 @@ class TableHiSparseCoordinator(TwoTierPools):
         self.requests.reset()
         self.hot.reset()
 
-    # ---- elastic hot buffers ---------------------------------------------------------------------------------
-
-    def _spare(self, seat: TableSeat) -> int:
-        return seat.device.size - self.hot_size(seat.max_tokens)
-
-    def _reclaim(self, count: int) -> None:
-        """Free ``count`` device slots out of the largest buffers."""
-        while count > 0:
-            seat = max(self._seats, key=self._spare)
-            taken = min(count, self._spare(seat))
-            if taken <= 0:
-                raise InvariantError(
-                    f"{count} device slots are to be taken back and no buffer has any to spare"
-                )
-            kept = max(
-                self.hot_size(seat.max_tokens), seat.device.size - -(-taken // GROWTH_SLOTS) * GROWTH_SLOTS
-            )
-            count -= seat.device.size - kept
-            self._shrink(seat, kept)
-
-    def _shrink(self, seat: TableSeat, kept: int) -> None:
-        # A list of moves has room for one base buffer: larger cuts keep what is hottest in several turns.
-        while seat.device.size > kept:
-            size = max(kept, seat.device.size - self._moves.source.shape[1])
-            self._moves.count.zero_()
-            self.ops.shrink_buffer(self.requests.tokens, self.hot.tables, seat.row, size, self._moves)
-            self.ops.move_rows(self.device_pool.rows, self._groups, self._moves)
-            self.device_pool.shrink(seat.device, size)
-
-    def _grow_buffers(self) -> None:
-        """Give free device slots to the requests whose sequence is longer than their buffer, smallest buffer first."""
-        if not self.device_pool.num_free:
-            return
-        wanting = [seat for seat in self._seats if self._useful(seat) > seat.device.size]
-        for seat in sorted(wanting, key=lambda seat: seat.device.size):
-            # A quarter more at a time: several that grow share what is free.
-            step = max(GROWTH_SLOTS, seat.device.size // 4)
-            self._grow_buffer(seat, min(self._useful(seat), seat.device.size + step))
-
-    def _grow_buffer(self, seat: TableSeat, size: int) -> None:
-        before = seat.device.size
-        more = min(size - before, self.device_pool.num_free)
-        if more > 0:
-            self.device_pool.extend(seat.device, more)
-            self.hot.grow(seat.row, before, seat.device.slots[before:])
-
-    def _useful(self, seat: TableSeat) -> int:
-        """Return the slots that a request's sequence can fill now or soon."""
-        return min(seat.max_tokens, self.max_buffer, -(-seat.length // GROWTH_SLOTS) * GROWTH_SLOTS)
-
     # ---- prefill ---------------------------------------------------------------------------------------------
 
     def begin_chunk(self, seat: Seat, num_tokens: int) -> None:
@@ -218,7 +153,7 @@ class TableHiSparseCoordinator(TwoTierPools):
 
     def make_room_for_prompt(self, seat: Seat) -> None:
         """Let the buffer grow before the prompt's tail is seated: with room for all of it nothing will ever miss."""
-        self._grow_buffer(_table(seat), self._useful(_table(seat)))
+        self._elastic.grow_whole(_table(seat))
 
     def seat_prompt(self, seat: Seat, staged: torch.cuda.Event | None) -> int:
         """Seat as much of a prompt's tail as the buffer takes; return how many rows that is."""
@@ -241,7 +176,7 @@ class TableHiSparseCoordinator(TwoTierPools):
             self._grow(seat, 1)
             self.link.wait_for(seat.staged)  # the step may read what the prompt sent home
             seat.staged = None
-        self._grow_buffers()
+        self._elastic.grow_all()
         for seat in seats:
             used = min(seat.length, seat.device.size)
             if used > seat.device.num_used:

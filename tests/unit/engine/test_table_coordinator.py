@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from hisparse_engine.elastic_buffers import GROWTH_SLOTS
 from hisparse_engine.errors import InvariantError
 from hisparse_engine.memory.device_tables import RequestTables
 from hisparse_engine.ops.tables import NONE
 from hisparse_engine.request import Request, SamplingParams, Status
-from hisparse_engine.table_coordinator import GROWTH_SLOTS, TableHiSparseCoordinator
+from hisparse_engine.table_coordinator import TableHiSparseCoordinator
 from tests.support.models import BACKENDS, TOP_K, RecordingEngine, engine_config, random_prompt, tiny_model
 
 MODEL = tiny_model(seed=5, max_position_embeddings=2048)
