@@ -105,7 +105,7 @@ def plan_of(model: ModelConfig, sizes: PoolSizes, *, running: int) -> MemoryPlan
 @pytest.mark.parametrize("top_k", [16, 2048, 4096])
 def test_the_estimate_of_attention_shares_bounds_what_attention_chooses(heads: int, top_k: int) -> None:
     pytest.importorskip("triton")
-    from hisparse_engine.ops.gpu.attention import Device, choose_shares, choose_tiling
+    from hisparse_engine.ops.gpu.attention_rules import Device, choose_shares, choose_tiling
 
     for device in (Device(132, is_hopper=True), Device(132, is_hopper=False)):
         tiling = choose_tiling(heads, 576, 512, top_k, torch.bfloat16, device)
