@@ -153,14 +153,31 @@ def print_table(results: list[Result]) -> None:
         )
 
 
+def write_report(path: Path, bandwidth: Bandwidth, results: list[Result]) -> None:
+    """Write all that is measured so far."""
+    report = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "cuda": torch.version.cuda,
+        "top_k": TOP_K,
+        "dim": DIM,
+        "page": PAGE,
+        "bandwidth": asdict(bandwidth),
+        "results": [asdict(result) for result in results],
+    }
+    path.write_text(json.dumps(report, indent=1) + "\n")
+
+
 def main() -> None:
     """Measure what the options name, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 64, 128, 256])
-    parser.add_argument("--lengths", type=int, nargs="+", default=[8192, 32768, 131072])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[131072, 32768, 8192])
     parser.add_argument("--keys", nargs="+", choices=list(BYTES), default=list(BYTES))
-    parser.add_argument("--heads", type=int, nargs="+", default=[32, 64])
+    parser.add_argument("--heads", type=int, nargs="+", default=[64, 32])
     parser.add_argument("--chunks", type=int, nargs="*", default=[512])
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -175,22 +192,10 @@ def main() -> None:
             ]
             for batch, chunk in cases:
                 results.append(measure(pool, keys, heads, batch, length, chunk, bandwidth.read))
+            write_report(options.out, bandwidth, results)
         del pool
     print_table(results)
     print(f"memory: copy {bandwidth.copy / 1e9:.0f} GB/s, read {bandwidth.read / 1e9:.0f} GB/s")
-    report = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
-        "triton": triton.__version__,
-        "cuda": torch.version.cuda,
-        "top_k": TOP_K,
-        "dim": DIM,
-        "page": PAGE,
-        "bandwidth": asdict(bandwidth),
-        "results": [asdict(result) for result in results],
-    }
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
