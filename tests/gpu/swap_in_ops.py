@@ -41,7 +41,7 @@ def main() -> None:
     device = torch.device("cuda")
     started, checked = time.perf_counter(), 0
     for k_most, growth, steps in [(9, 3, 6), (300, 3, 5), (2048, 3, 4)]:
-        for rng, sizes in worlds(k_most, 2 if arguments.quick else 60, k_most, growth):
+        for rng, sizes in worlds(k_most, 1 if arguments.quick else 60, k_most, growth):
             if time.perf_counter() - started > arguments.seconds:
                 break
             ops = cast(Operations, Captured() if checked % 3 == 1 else swap_in)

@@ -117,6 +117,7 @@ __global__ void __launch_bounds__(1024) copy_lines(KERNEL_ARGS CopyArgs a) {
     }
 }
 
+constexpr int FEW = 768;     // rows, for which order is not worth its while
 constexpr int QUEUE = 2048;  // rows
 constexpr int STRETCH = 12;  // log2 of the neighbouring host rows that one block fetches
 
@@ -147,6 +148,13 @@ __global__ void __launch_bounds__(1024) copy_ranges(KERNEL_ARGS CopyArgs a) {
     allow_successors();
     const int rows = a.num_copies[0], tile = EACH * blockDim.x;
     write_new_rows(a);
+    if (rows <= FEW) {
+        for (int row = warp_id() * gridDim.x + blockIdx.x; row < rows; row += gridDim.x * num_warps()) {
+            int to = a.copy_to[row];
+            if (to >= 0) copy_row<U>(a, a.copy_from[row], to);
+        }
+        return;
+    }
     __syncthreads();
     for (int first = 0; first < rows; first += tile) {
         int from[EACH];
@@ -172,6 +180,7 @@ __global__ void __launch_bounds__(1024) copy_ranges(KERNEL_ARGS CopyArgs a) {
         }
         __syncthreads();
         int length = queued < QUEUE ? queued : QUEUE, sorted = 1;
+        __syncthreads();  // all have read it
         if (first + tile < rows && length < QUEUE / 2) continue;
         while (sorted < length) sorted *= 2;
         for (int i = length + threadIdx.x; i < sorted; i += blockDim.x) queue[i] = ~0ull;

@@ -63,10 +63,12 @@ __device__ __forceinline__ uint4 load_once(const uint4* address) {
 struct Team {
     int blocks, rank, threads, thread;  // thread: this one among all of the team's
 
+    template <bool ALONE>
     __device__ __forceinline__ static Team mine() {
+        int threads = blockDim.x, thread = threadIdx.x;
+        if constexpr (ALONE) return {1, 0, threads, thread};
         int blocks = __clusterSizeInBlocks(), rank = __clusterRelativeBlockRank();
-        int threads = blockDim.x;
-        return {blocks, rank, blocks * threads, static_cast<int>(rank * threads + threadIdx.x)};
+        return {blocks, rank, blocks * threads, rank * threads + thread};
     }
 
     // A barrier in two halves: what was written before the first is visible to all after the second.
@@ -81,6 +83,9 @@ struct Team {
         }
     }
     __device__ __forceinline__ void barrier() const { arrive(), wait(); }
+    __device__ __forceinline__ void wait_for_others() const {
+        if (blocks > 1) __cluster_barrier_wait();
+    }
 };
 
 // The other block's instance of something in shared memory.

@@ -92,18 +92,24 @@ __device__ __forceinline__ Sums team_sum(const Request& r, PlanShared& s, int va
     return {before, static_cast<int>(__reduce_add_sync(ALL_LANES, theirs))};
 }
 
-// The team's coldest seat, among the blocks' candidates as they were before the hits were marked. All of one block call.
-__device__ __forceinline__ int coldest_seat(const PlanArgs& a, const Request& r, PlanShared& s, bool all_seats) {
+// A seat for the newest position, by one block: the coldest of the team's candidates, which are `at_hand` seats as they were
+// before the hits were marked. A longer buffer is searched; where that would take long and no seat need be empty, the
+// candidates do. All threads of the block call.
+__device__ __forceinline__ int coldest_seat(const PlanArgs& a, const Request& r, PlanShared& s, int at_hand) {
+    if (r.length <= r.size) {  // a buffer that grows with its sequence has its next seat empty
+        int next = r.buffer[r.length - 1];
+        if (!__syncthreads_or(a.last_use[next] != 0)) return next;
+    }
     Seat seat{r.now, NONE};
     if (lane_id() < r.team.blocks) seat = s.team_seats[lane_id()];
     if (seat.slot >= 0) seat.used = a.last_use[seat.slot];
     seat = oldest_of_warp(seat);
-    if (!all_seats || seat.used == r.now) seat = search_coldest(a, r, s);
-    return seat.slot;
+    bool enough = r.size <= at_hand || (r.size > 4 * at_hand && r.size < r.length);
+    return enough && seat.used != r.now ? seat.slot : search_coldest(a, r, s).slot;
 }
 
 // Team threads × V hold all of `positions`. Shared memory: PlanShared, then a victim for each position of the block.
-template <int V, int B>
+template <int V, int B, bool ALONE>
 __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap_in(KERNEL_ARGS PlanArgs a) {
     DYNAMIC_SHARED(PlanShared, shared);
     PlanShared& s = *shared;
@@ -113,7 +119,7 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
     MARK(0);
 
     Request r;
-    r.team = Team::mine();
+    r.team = Team::mine<ALONE>();
     const int entry = blockIdx.x / r.team.blocks;
     const int* positions = a.positions + static_cast<long long>(entry) * a.k;
     int* slots = a.slots + static_cast<long long>(entry) * a.k;
@@ -149,14 +155,14 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
         if (position[v] >= 0) slot[v] = r.where[position[v]];
     }
     seats.load_used(a, r, 0);
-    r.team.wait();  // the others are there, and their shared memory is ready
+    r.team.wait_for_others();  // they are there, and their shared memory is ready
     MARK(2);
     bool mine[V];
     int wanted = 0, owned = 0;
 #pragma unroll
     for (int v = 0; v < V; ++v) {
         if (slot[v] >= 0) a.last_use[slot[v]] = r.now;
-        if (position[v] == newest) *in_block(&s.newest_entry, 0) = first + v;
+        if (!ALONE && position[v] == newest) *in_block(&s.newest_entry, 0) = first + v;
         wanted += position[v] >= 0;
         mine[v] = position[v] >= 0 && slot[v] < 0 && position[v] != newest;
         owned += mine[v];
@@ -175,7 +181,8 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
         if (r.team.rank > 0) {
             evicted = NONE;  // nothing more to do here
         } else if (seat_newest) {
-            newest_slot = coldest_seat(a, r, s, r.size <= B * r.team.threads);
+            newest_slot = coldest_seat(a, r, s, B * r.team.threads);
+            __syncthreads();  // all have decided by the last uses as they are
             if (threadIdx.x == 0 && newest_slot >= 0) {
                 int gone = a.position_at[newest_slot];
                 if (gone >= 0) r.where[gone] = NONE, evicted = 1;
@@ -209,13 +216,20 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
         const int first_rank = s.warp_ties[0];
         r.team.barrier();
         MARK(7);
-        evicted = take_victims(a, r, s, seats, misses.total + seat_newest, victims);
+        int gone[B];
+        evicted = take_victims(a, r, s, seats, misses.total + seat_newest, victims, gone);
         MARK(10);
         if (r.team.thread == 0) {  // by now it has arrived
             for (int block = 0; block < r.team.blocks; ++block) *in_block(&s.first_copy, block) = first_copy;
         }
         r.team.barrier();
         MARK(11);
+        if (r.size <= B * r.team.threads) {  // not before the barrier, which waits for what was stored
+#pragma unroll
+            for (int i = 0; i < B; ++i) {
+                if (gone[i] >= 0) r.where[gone[i]] = NONE, ++evicted;
+            }
+        }
         if (seat_newest) newest_slot = s.newest_victim;  // in the first block
         int at = misses.before;
 #pragma unroll
@@ -241,6 +255,12 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
             if (position[v] >= 0 && slot[v] < 0 && !mine[v]) slots[first + v] = r.where[position[v]];
         }
     }
+    if (ALONE && !disorder) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+            if (position[v] == newest && slot[v] < 0) slots[first + v] = newest_slot;
+        }
+    }
     const int num_misses = misses.total;
     evicted = __reduce_add_sync(ALL_LANES, evicted > 0 ? evicted : 0);
     if (lane_id() == 0) count(a, 2, evicted);
@@ -251,7 +271,7 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
             if (r.team.rank == 0) {
                 count(a, 1, num_misses);
                 a.newest[entry] = newest_slot;
-                if (!disorder && s.newest_entry >= 0) slots[s.newest_entry] = newest_slot;
+                if (!ALONE && !disorder && s.newest_entry >= 0) slots[s.newest_entry] = newest_slot;
             }
         }
     }

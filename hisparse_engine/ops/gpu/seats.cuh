@@ -143,11 +143,15 @@ __device__ __forceinline__ int find_threshold(const Request& r, PlanShared& s, i
     int bins[EACH] = {}, earlier_bins[EACH] = {}, mine = 0, before = 0;
     if (threadIdx.x == 0) s.threshold = needed > 0 ? BINS : 0, s.ties_taken = s.ties_before = 0;  // too few: all of them
     if (searches) {
+        uint4 theirs[MOST_BLOCKS];
+#pragma unroll
+        for (int block = 0; block < MOST_BLOCKS; ++block) {  // all on their way before the first is used
+            theirs[block] = uint4{0, 0, 0, 0};
+            if (block < r.team.blocks) theirs[block] = in_block(s.histogram, block)[threadIdx.x];
+        }
 #pragma unroll
         for (int block = 0; block < MOST_BLOCKS; ++block) {
-            if (block >= r.team.blocks) break;
-            uint4 theirs = in_block(s.histogram, block)[threadIdx.x];
-            int four[EACH] = {int(theirs.x), int(theirs.y), int(theirs.z), int(theirs.w)};
+            int four[EACH] = {int(theirs[block].x), int(theirs[block].y), int(theirs[block].z), int(theirs[block].w)};
 #pragma unroll
             for (int i = 0; i < EACH; ++i) bins[i] += four[i], earlier_bins[i] += block < r.team.rank ? four[i] : 0;
         }
@@ -186,16 +190,16 @@ __device__ __forceinline__ int* place_of(const Request& r, PlanShared& s, int* v
     return in_block(&s.newest_victim, 0);
 }
 
-// Gives each miss, and then the newest position, one of the `needed` oldest seats, and empties these; a barrier is to
-// follow. Returns how many rows of this thread's lost their seat.
+// Gives each miss, and then the newest position, one of the `needed` oldest seats. Returns, for each of the thread's seats
+// at hand, who is to lose it; a long buffer's are emptied at once, and only counted. A barrier is to follow.
 template <int B>
 __device__ __forceinline__ int take_victims(const PlanArgs& a, const Request& r, PlanShared& s, Seats<B>& seats, int needed,
-                                            int* victims) {
+                                            int* victims, int (&gone)[B]) {
     int older_before_block = find_threshold(r, s, needed);
     MARK(8);
     const int chunk = B * r.team.threads, threshold = s.threshold, ties_taken = s.ties_taken;
-    const bool reload = r.size > chunk, ahead = B <= 8 && !reload;  // as far as there are registers
-    int older = 0, ties = 0, evicted = 0, gone[B];
+    const bool reload = r.size > chunk;
+    int older = 0, ties = 0, evicted = 0;
     for (int first = 0; first < r.size; first += chunk) {
         if (reload) seats.load(a, r, first);
 #pragma unroll
@@ -203,7 +207,7 @@ __device__ __forceinline__ int take_victims(const PlanArgs& a, const Request& r,
             int bin = bin_of(seats.used[i], r.now);
             older += bin < threshold, ties += bin == threshold;
             gone[i] = NONE;
-            if (ahead && bin <= threshold && bin > 0) gone[i] = a.position_at[seats.slot[i]];
+            if (!reload && bin <= threshold && bin > 0) gone[i] = a.position_at[seats.slot[i]];
         }
     }
     int older_before = publish_sum(older, s.warp_sums), ties_before = publish_sum(ties, s.warp_ties);
@@ -218,10 +222,13 @@ __device__ __forceinline__ int take_victims(const PlanArgs& a, const Request& r,
             int at = NONE, bin = bin_of(seats.used[i], r.now);
             if (bin < threshold) at = rank++;
             if (bin == threshold && tie++ < ties_taken) at = needed - ties_taken + tie - 1;
-            if (at < 0) continue;
-            *place_of(r, s, victims, at) = seats.slot[i];
-            if (!ahead && bin > 0) gone[i] = a.position_at[seats.slot[i]];
-            if (gone[i] >= 0) r.where[gone[i]] = NONE, ++evicted;
+            if (at >= 0) *place_of(r, s, victims, at) = seats.slot[i];
+            if (!reload) {
+                if (at < 0) gone[i] = NONE;
+            } else if (at >= 0 && bin > 0) {
+                int position = a.position_at[seats.slot[i]];
+                if (position >= 0) r.where[position] = NONE, ++evicted;
+            }
         }
     }
     return evicted;

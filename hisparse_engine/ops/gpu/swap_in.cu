@@ -43,11 +43,11 @@ cudaError_t allow_shared(void (*)(Args), size_t) {
 }
 #endif
 
-template <int V, int B>
+template <int V, int B, bool ALONE>
 cudaError_t launch_plan(const PlanArgs& a, int batch, int team, int threads, cudaStream_t stream) {
     size_t bytes = sizeof(PlanShared) + sizeof(int) * V * threads;
-    if (cudaError_t error = allow_shared(plan_swap_in<V, B>, bytes)) return error;
-    return launch(plan_swap_in<V, B>, dim3(batch * team), threads, bytes, stream, a, team);
+    if (cudaError_t error = allow_shared(plan_swap_in<V, B, ALONE>, bytes)) return error;
+    return launch(plan_swap_in<V, B, ALONE>, dim3(batch * team), threads, bytes, stream, a, team);
 }
 
 // The least power of two that is at least both.
@@ -92,11 +92,11 @@ int hisparse_plan_swap_in(PlanArgs* a, int batch, int team, cudaStream_t stream)
         return launcher(*a, batch, team, at_least(128, (a->k + v * team - 1) / (v * team)), stream);
     };
     int share = (a->k + team - 1) / team, seats = (a->max_buffer + team - 1) / team;
-    if (share > 8 * 1024) return cudaErrorInvalidValue;
-    if (share > 4 * 512) return with(launch_plan<8, 8>, 8);
-    if (share > 2 * 512) return seats <= 9 * 512 ? with(launch_plan<4, 9>, 4) : with(launch_plan<4, 13>, 4);
-    if (share > 512) return with(launch_plan<2, 7>, 2);
-    return with(launch_plan<1, 4>, 1);
+    if (share > 8 * 1024 || (share > 4 * 512 && team > 1)) return cudaErrorInvalidValue;
+    if (share > 4 * 512) return with(launch_plan<8, 8, true>, 8);
+    if (share > 2 * 512 && team > 1) return with(launch_plan<4, 9, false>, 4);
+    if (team > 1) return share > 512 ? with(launch_plan<2, 7, false>, 2) : with(launch_plan<1, 4, false>, 1);
+    return seats <= 9 * 512 ? with(launch_plan<4, 9, true>, 4) : with(launch_plan<4, 13, true>, 4);
 }
 
 // kind: 0 spread, 1 affine, 2 lines, 3 ranges; units_in_flight: 1, 2 or 4 for each thread.

@@ -21,6 +21,13 @@ MAX_TOP_K = 8192
 UNIT = 16
 """Bytes that a thread moves at once; a row is a multiple of it."""
 
+_SPREAD, _AFFINE, _LINES, _RANGES = range(4)  # kinds of copy, see copy.cuh
+_SHORT_ROW, _LONGEST_ROW = (
+    57,
+    89,
+)  # units that a warp covers with 2 and 3 loads a thread, wherever the row begins
+_MANY = 64  # requests
+
 
 def _fields(pointers: str, others: str = "", wide: str = "") -> list[tuple[str, type]]:
     """Return a C struct's fields: pointers, then 64-bit, then 32-bit integers."""
@@ -145,8 +152,8 @@ def plan_swap_in(
 
 
 def _team(batch: int) -> int:
-    """Return how many blocks share a request: as many as keep every multiprocessor at one."""
-    return 8 if batch <= 16 else 4 if batch <= 32 else 2 if batch <= 64 else 1
+    """Return how many blocks share a request; measured on an H200, which has 132 multiprocessors."""
+    return 8 if batch <= 16 else 2 if batch <= 66 else 1
 
 
 def copy_rows(
@@ -179,10 +186,19 @@ def copy_rows(
 
 
 def _copy_shape(batch: int, units: int, device: int) -> tuple[int, int, int, int]:
-    """Return (kind, 16-byte units in flight a thread, blocks, threads)."""
-    if units > 89:  # a row longer than what a warp loads at once
-        return 0 if batch < 64 else 1, 2, _multiprocessors(device), 256
-    return 2, 2 if units <= 57 else 4, _multiprocessors(device), 256
+    """Return (kind, 16-byte units in flight a thread, blocks, threads).
+
+    Few rows are fetched by the whole GPU. Of many, what limits is how many host pages are in use at a time: fewer blocks,
+    each in its own stretches of host memory.
+    """
+    if units > _LONGEST_ROW:
+        return _AFFINE if batch >= _MANY else _SPREAD, 2, _multiprocessors(device), 256
+    in_flight = 2 if units <= _SHORT_ROW else 4
+    return (
+        (_RANGES, in_flight, 32, 512)
+        if batch >= _MANY
+        else (_LINES, in_flight, _multiprocessors(device), 256)
+    )
 
 
 def locate(

@@ -13,7 +13,7 @@ import torch
 from hisparse_engine.ops.gpu import swap_in
 from hisparse_engine.ops.interface import Operations
 from hisparse_engine.ops.reference import swap_in as reference
-from hisparse_engine.ops.tables import MISSES, NONE
+from hisparse_engine.ops.tables import MISSES, NONE, SwapPlan
 from tests.support import cuda_on_cpu
 from tests.support.swap_in_checks import check_steps, worlds
 from tests.support.swap_in_worlds import Batch, Sizes, World
@@ -54,6 +54,26 @@ def test_rows_are_copied_in_whatever_order(
     monkeypatch.setattr(swap_in, "_copy_shape", lambda *_: (*shape, 4, 64))
     for rng, sizes in worlds(7, 3, 90, 3):
         check_steps(ops, rng, sizes, 2, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("row_bytes", "count"), [(16, 700), (656, 1500), (1152, 5000)])
+def test_many_rows_are_copied_by_ranges(
+    ops: Operations, monkeypatch: pytest.MonkeyPatch, row_bytes: int, count: int
+) -> None:
+    monkeypatch.setattr(swap_in, "_copy_shape", lambda _, units, __: (3, 2 if units < 57 else 4, 4, 64))
+    torch.manual_seed(count)
+    host = torch.randint(0, 256, (40_000, row_bytes)).byte()
+    device = torch.zeros(6_000, row_bytes, dtype=torch.uint8)
+    source, target = torch.randperm(40_000)[:count].int(), torch.randperm(6_000)[:count].int()
+    target[5] = NONE  # no seat was found
+    nothing = torch.empty(0, dtype=torch.int32)
+    counted = torch.tensor([count], dtype=torch.int32)
+    plan = SwapPlan(torch.empty(64, 0, dtype=torch.int32), nothing, source, target, counted)
+    ops.copy_rows(plan, host, device, torch.empty(0, row_bytes, dtype=torch.uint8), None)
+    expected = torch.zeros_like(device)
+    seated = target != NONE
+    expected[target[seated].long()] = host[source[seated].long()]
+    assert torch.equal(device, expected)
 
 
 def misses(ops: Operations, trace: list[torch.Tensor]) -> int:
