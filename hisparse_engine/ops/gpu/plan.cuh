@@ -54,9 +54,9 @@ __device__ __forceinline__ void count(const PlanArgs& a, int what, int rows) {
 // Whether this thread's positions and the next thread's first do not ascend strictly, NONE last. Where all threads' do,
 // nothing is there twice.
 template <int V>
-__device__ __forceinline__ bool out_of_order(const int* positions, int k, int first, const int (&position)[V]) {
+__device__ __forceinline__ bool out_of_order(const int (&position)[V], int after_warp) {
     int next = __shfl_down_sync(ALL_LANES, position[0], 1);
-    if (lane_id() == WARP - 1) next = first + V < k ? positions[first + V] : NONE;
+    if (lane_id() == WARP - 1) next = after_warp;
     bool wrong = false;
 #pragma unroll
     for (int v = 0; v < V; ++v) {  // as unsigned numbers, NONE is the greatest
@@ -92,20 +92,29 @@ __device__ __forceinline__ Sums team_sum(const Request& r, PlanShared& s, int va
     return {before, static_cast<int>(__reduce_add_sync(ALL_LANES, theirs))};
 }
 
+// A seat that is taken, and the position that loses it.
+struct Taken {
+    int slot, gone;
+};
+
 // A seat for the newest position, by one block: the coldest of the team's candidates, which are `at_hand` seats as they were
 // before the hits were marked. A longer buffer is searched; where that would take long and no seat need be empty, the
 // candidates do. All threads of the block call.
-__device__ __forceinline__ int coldest_seat(const PlanArgs& a, const Request& r, PlanShared& s, int at_hand) {
+__device__ __forceinline__ Taken coldest_seat(const PlanArgs& a, const Request& r, PlanShared& s, int at_hand) {
     if (r.length <= r.size) {  // a buffer that grows with its sequence has its next seat empty
         int next = r.buffer[r.length - 1];
-        if (!__syncthreads_or(a.last_use[next] != 0)) return next;
+        if (!__syncthreads_or(a.last_use[next] != 0)) return {next, NONE};
     }
     Seat seat{r.now, NONE};
+    int gone = NONE;
     if (lane_id() < r.team.blocks) seat = s.team_seats[lane_id()];
-    if (seat.slot >= 0) seat.used = a.last_use[seat.slot];
-    seat = oldest_of_warp(seat);
+    if (seat.slot >= 0) seat.used = a.last_use[seat.slot], gone = a.position_at[seat.slot];
+    Seat oldest = oldest_of_warp(seat);
+    gone = __shfl_sync(ALL_LANES, gone, __ffs(__ballot_sync(ALL_LANES, seat.slot == oldest.slot)) - 1);
     bool enough = r.size <= at_hand || (r.size > 4 * at_hand && r.size < r.length);
-    return enough && seat.used != r.now ? seat.slot : search_coldest(a, r, s).slot;
+    if (enough && oldest.used != r.now) return {oldest.slot, gone};
+    int slot = search_coldest(a, r, s).slot;
+    return {slot, slot >= 0 ? a.position_at[slot] : NONE};
 }
 
 // Team threads × V hold all of `positions`. Shared memory: PlanShared, then a victim for each position of the block.
@@ -114,12 +123,15 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
     DYNAMIC_SHARED(PlanShared, shared);
     PlanShared& s = *shared;
     int* victims = reinterpret_cast<int*>(shared + 1);
+    Request r;
+    r.team = Team::mine<ALONE>();
+    for (int i = threadIdx.x; i < BINS / 4; i += blockDim.x) s.histogram[i] = uint4{0, 0, 0, 0};
+    if (threadIdx.x == 0) s.newest_victim = s.newest_entry = NONE;
+    r.team.arrive();
     wait_for_predecessors();
     allow_successors();
     MARK(0);
 
-    Request r;
-    r.team = Team::mine<ALONE>();
     const int entry = blockIdx.x / r.team.blocks;
     const int* positions = a.positions + static_cast<long long>(entry) * a.k;
     int* slots = a.slots + static_cast<long long>(entry) * a.k;
@@ -127,9 +139,8 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
     r.row = a.rows[entry], r.length = a.lengths[entry], r.now = a.now[0];
     int position[V], slot[V];
     load_run<V>(position, positions, first, a.k, a.vectors);
-    for (int i = threadIdx.x; i < BINS / 4; i += blockDim.x) s.histogram[i] = uint4{0, 0, 0, 0};
-    if (threadIdx.x == 0) s.newest_victim = s.newest_entry = NONE;
-    r.team.arrive();
+    int next = NONE;  // the next warp's first position
+    if (lane_id() == WARP - 1 && first + V < a.k) next = positions[first + V];
     MARK(1);
     if (r.row < 0 || r.length <= 0) {
 #pragma unroll
@@ -171,7 +182,7 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
     if (r.team.thread == 0 && newest_slot >= 0) a.last_use[newest_slot] = r.now;
     wanted = __reduce_add_sync(ALL_LANES, wanted);
     if (lane_id() == 0) s.warp_wanted[warp_id()] = wanted;
-    if (out_of_order(positions, a.k, first, position)) owned += DISORDER;
+    if (out_of_order(position, next)) owned += DISORDER;
     MARK(3);
     Sums misses = team_sum(r, s, owned, oldest_of(seats, {r.now, NONE}));
 
@@ -181,11 +192,11 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
         if (r.team.rank > 0) {
             evicted = NONE;  // nothing more to do here
         } else if (seat_newest) {
-            newest_slot = coldest_seat(a, r, s, B * r.team.threads);
+            Taken taken = coldest_seat(a, r, s, B * r.team.threads);
+            newest_slot = taken.slot;
             __syncthreads();  // all have decided by the last uses as they are
             if (threadIdx.x == 0 && newest_slot >= 0) {
-                int gone = a.position_at[newest_slot];
-                if (gone >= 0) r.where[gone] = NONE, evicted = 1;
+                if (taken.gone >= 0) r.where[taken.gone] = NONE, evicted = 1;
                 sit(a, r, newest, newest_slot);
             }
         }
