@@ -82,7 +82,7 @@ def moved(inputs: Inputs) -> Inputs:
     return replace(inputs, index=IndexKeyRows(keys, scales), key_slots=order[inputs.key_slots.long()].int())
 
 
-def shapes(quick: bool) -> Iterator[Shape]:
+def cases(quick: bool) -> Iterator[Shape]:
     """Yield fixed cases, then random ones."""
     bf16, fp8, fp32 = torch.bfloat16, torch.float8_e4m3fn, torch.float32
     yield Shape(bf16, bf16, 64, 128, 64, (300, 0, 64, 65, 1))
@@ -107,7 +107,9 @@ def shapes(quick: bool) -> Iterator[Shape]:
         longest, tokens = dice.choice((50, 700, 5000, 20_000)), dice.choice((1, 2, 5, 17, 64))
         first = dice.randint(0, longest)
         lengths = range(first, first + tokens) if one else [dice.randint(0, longest) for _ in range(tokens)]
-        heads, dim = (16, 32) if keys == fp32 else dice.choice(((64, 128), (32, 128), (16, 32)))  # each is compiled
+        heads, dim = (
+            (16, 32) if keys == fp32 else dice.choice(((64, 128), (32, 128), (16, 32)))
+        )  # each is compiled
         yield Shape(keys, query, heads, dim, dice.choice((1, 128, 2048)), tuple(lengths), one)
 
 

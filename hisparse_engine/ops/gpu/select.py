@@ -21,7 +21,6 @@ from hisparse_engine.ops.tables import IndexKeyRows
 _SMALLEST_DOT = 16  # what tl.dot takes in every dimension
 _KEYS_A_STORE = 16
 _TOKEN_BLOCKS = (16, 256)  # few sizes, for each is compiled
-_GROUP = 4  # tokens of one request that share a tile of keys
 _CPU_PROCESSORS = 3  # under Triton's interpreter
 
 
@@ -38,6 +37,11 @@ class Tiling:
     """Programs that a multiprocessor runs at once."""
     registers: int | None = None
     """The most that a thread may have, where ``per_processor`` programs need a bound."""
+
+
+DECODE, DECODE_FP8 = Tiling(1, 128, 4, 3, 2), Tiling(1, 128, 4, 5, 2)
+CHUNK, CHUNK_FP8 = Tiling(4, 128, 8, 3, 1), Tiling(4, 128, 8, 4, 1)
+FP32 = Tiling(1, 32, 8, 2, 2)
 
 
 def store_index_keys(index: IndexKeyRows, slots: torch.Tensor, keys: torch.Tensor) -> None:
@@ -148,12 +152,11 @@ def _dot_type(query: torch.dtype, keys: torch.dtype, dim: int) -> tl.dtype:
 
 def choose_tiling(query: torch.Tensor, index: IndexKeyRows, starts: torch.Tensor) -> Tiling:
     """Return the tiles for these types: enough bytes in flight on every multiprocessor, whatever the lengths are."""
-    one_request = len(starts) > 1 and starts.stride(0) == 0
     if torch.float32 in (query.dtype, index.keys.dtype):
-        return Tiling(1, 32, 8, 2, 2)
-    if one_request:
-        return Tiling(_GROUP, 128, 8, 3, 1)
-    return Tiling(1, 128, 4, 5 if index.scales is not None else 3, 2)
+        return FP32
+    if len(starts) > 1 and starts.stride(0) == 0:
+        return CHUNK if index.scales is None else CHUNK_FP8
+    return DECODE if index.scales is None else DECODE_FP8
 
 
 @cache
