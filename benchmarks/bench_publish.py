@@ -45,7 +45,12 @@ def realistic_step(n: int) -> StepStats:
     return StepStats(
         timestamp=1.795e9 + 0.03 * n,
         is_hisparse=True,
-        levels=Levels(131_072, 196_608, host, 1_500_000, 60_000, host, 1_500_000, 32, 3, 1),
+        levels=Levels(
+            device_tokens=131_072, device_token_capacity=196_608, device_tokens_spare=65_000 + n % 500,
+            host_tokens=host, host_token_capacity=1_500_000, host_tokens_reserved=60_000,
+            index_tokens=host, index_token_capacity=1_500_000,
+            running_requests=32, waiting_requests=3, staging_requests=1,
+        ),
         totals=Totals(
             decode_steps=n, prompt_tokens=64_000 + n, generation_tokens=32 * n, swap_in_lookups=4_000_000 * n,
             swap_in_hits=3_996_000 * n, swap_in_misses=4000 * n, evictions=4000 * n,

@@ -60,7 +60,12 @@ def publish(folder: Path, rank: int, stack: ExitStack) -> None:
     durations = tuple(
         Duration(name, 0.001 * (1 + rank % 50)) for name in ("decode_step_seconds", "swap_in_seconds")
     )
-    levels = Levels(131_072, 196_608, 900_000 + rank, 1_500_000, 60_000, 900_000 + rank, 1_500_000, 32, 3, 1)
+    levels = Levels(
+        device_tokens=131_072, device_token_capacity=196_608, device_tokens_spare=65_000,
+        host_tokens=900_000 + rank, host_token_capacity=1_500_000, host_tokens_reserved=60_000,
+        index_tokens=900_000 + rank, index_token_capacity=1_500_000,
+        running_requests=32, waiting_requests=3, staging_requests=1,
+    )  # fmt: skip
     recorder.publish(
         StepStats(time.time(), True, levels, Totals(n, 64 * n, 32 * n, 4000 * n, 3990 * n, 10 * n), durations)
     )

@@ -58,6 +58,13 @@ class ElasticBuffers:
         """Slots that could be taken back."""
         return sum(self._spare(seat) for seat in self._seats)
 
+    @property
+    def spare_used(self) -> int:
+        """Of the spare slots those in use."""
+        return sum(
+            max(0, seat.device.num_used - self._pools.hot_size(seat.max_tokens)) for seat in self._seats
+        )
+
     def _spare(self, seat: TableSeat) -> int:
         return seat.device.size - self._pools.hot_size(seat.max_tokens)
 

@@ -254,6 +254,7 @@ class Engine:
         return Levels(
             device_tokens=tokens.device_tokens,
             device_token_capacity=self.sizes.device_tokens,
+            device_tokens_spare=self.coordinator.device_tokens_spare,
             host_tokens=tokens.host_tokens,
             host_token_capacity=self.sizes.host_tokens if hierarchical else 0,
             host_tokens_reserved=self.coordinator.host_tokens_reserved,

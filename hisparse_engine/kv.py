@@ -112,6 +112,10 @@ class KVCoordinator(Protocol):
         """Return used slots and usage of both tiers."""
 
     @property
+    def device_tokens_spare(self) -> int:
+        """Used device slots that hot buffers would give back to a new request."""
+
+    @property
     def host_tokens_cached(self) -> int:
         """Host slots whose rows are kept for reuse; they count as available."""
 

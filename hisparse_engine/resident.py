@@ -144,6 +144,11 @@ class ResidentCoordinator:
         return HiSparseTokenStats(used, usage(used, capacity), 0, 0.0)
 
     @property
+    def device_tokens_spare(self) -> int:
+        """No hot buffers, nothing to give back."""
+        return 0
+
+    @property
     def host_tokens_reserved(self) -> int:
         """No host tier, nothing reserved there."""
         return 0

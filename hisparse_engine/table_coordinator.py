@@ -212,6 +212,11 @@ class TableHiSparseCoordinator(TwoTierPools):
         self.counters.verify_checks += result.checks
         self.counters.verify_mismatches += result.mismatches
 
+    @property
+    def device_tokens_spare(self) -> int:
+        """Used device slots that elastic buffers would give back to a new request."""
+        return self._elastic.spare_used
+
     # ---- what tests and the audit ask ------------------------------------------------------------------------
 
     def hot_rows(self, seat: Seat, group: int) -> tuple[torch.Tensor, torch.Tensor]:

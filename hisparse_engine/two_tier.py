@@ -129,6 +129,11 @@ class TwoTierPools:
         )
 
     @property
+    def device_tokens_spare(self) -> int:
+        """Used device slots beyond what requests are sure of: none, where hot buffers have a fixed size."""
+        return 0
+
+    @property
     def host_tokens_reserved(self) -> int:
         """Host slots promised to admitted requests for rows that do not exist yet: used + reserved ≤ capacity."""
         return self.host_pool.num_reserved - self.host_pool.num_used

@@ -85,6 +85,7 @@ class Sample:
     time: float
     device_tokens: float | None = None
     device_usage: float | None = None
+    device_spare: float | None = None
     device_capacity: float | None = None
     host_tokens: float | None = None
     host_usage: float | None = None

@@ -27,6 +27,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "device_usage": (
         "hisparse_device_token_usage", "sglang:token_usage", "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc",
     ),
+    "device_spare": ("hisparse_device_tokens_spare",),
     "device_capacity": ("hisparse_device_token_capacity", "sglang:max_total_num_tokens"),
     "host_tokens": ("hisparse_host_tokens", "vllm:hisparse_host_blocks_used"),
     "host_usage": (

@@ -67,6 +67,7 @@ def _groups(config: Config) -> dict[str, _Panels]:
                 split.device_tokens(seen),
                 [
                     Column("device_tokens", (m.DEVICE_TOKENS,)),
+                    Column("device_spare", (m.DEVICE_TOKENS_SPARE,)),
                     Column("device_capacity", (m.DEVICE_TOKEN_CAPACITY,)),
                 ],
             ),

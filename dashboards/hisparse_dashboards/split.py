@@ -15,15 +15,17 @@ PER_ENGINE = "{{instance}} {{engine_name}}"
 
 
 def device_tokens(view: View) -> timeseries_builders.Panel:
-    """Draw used device slots under their capacity."""
+    """Draw used device slots, and how many of them are spare, under their capacity."""
     return curves(
         "Device tokens",
         "How many tokens have a seat on the device, and how many could? Summed over data-parallel ranks and engines. "
-        "Far below capacity with running requests: the batch is small, and device memory is left unused. SGLang's capacity is "
-        "derived from its log, and may be missing; vLLM has no such pool.",
+        "Spare is what hot buffers have grown beyond their base: a new request takes it back. Far below capacity with "
+        "running requests: the batch is small, and device memory is left unused. SGLang's capacity is derived from its log, "
+        "and may be missing; vLLM has no such pool.",
         palette.TOKENS,
         [
             Line(expressions.level(view, v.DEVICE_USED), "device tokens", palette.DEVICE),
+            Line(expressions.level(view, v.DEVICE_SPARE), "of it spare, given back on demand", palette.SPARE),
             Line(
                 expressions.capacity(view, v.DEVICE_CAPACITY, v.DEVICE_USED),
                 "capacity",

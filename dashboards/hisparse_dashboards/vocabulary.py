@@ -19,8 +19,12 @@ def recorded(thing: str, unit: str) -> str:
 
 DEVICE_USED = recorded("device_used", "tokens")
 DEVICE_CAPACITY = recorded("device_capacity", "tokens")
+DEVICE_SPARE = recorded("device_spare", "tokens")
+"""Our engine only: used slots that hot buffers would give back to a new request."""
 DEVICE_TOKEN_USAGE = recorded("device_token_usage", "ratio")
 """Hot buffers over the device pool. vLLM has no such pool: see :data:`DEVICE_CACHE_USAGE`."""
+DEVICE_COMMITTED = recorded("device_committed", "ratio")
+"""Used device slots that are not spare, over capacity: at 1 nothing more can be admitted. The usage where none is spare."""
 DEVICE_CACHE_USAGE = recorded("device_cache_usage", "ratio")
 """vLLM only: its device blocks are an evictable cache of the host pool, so its usage is another thing."""
 HOST_USED = recorded("host_used", "tokens")

@@ -149,12 +149,17 @@ DEVICE_TOKENS: Final = _level(
 DEVICE_TOKEN_USAGE: Final = _usage(
     "device",
     "Used slots of the device pool divided by its capacity, 0 to 1; 0 when the capacity is 0.",
-    "How full is the device pool? Near 1 is normal: hot buffers use what there is.",
+    "How full is the device pool? Near 1 is normal: hot buffers use what there is, and give back what is spare.",
 )
 DEVICE_TOKEN_CAPACITY: Final = _level(
     "hisparse_device_token_capacity", Unit.TOKENS, SPLIT,
     "Slots of the device pool, used and free.",
     "How many tokens could have a seat on the device?",
+)  # fmt: skip
+DEVICE_TOKENS_SPARE: Final = _level(
+    "hisparse_device_tokens_spare", Unit.TOKENS, SPLIT,
+    "Used device slots that hot buffers would give back to a new request: what they have grown beyond each one's base.",
+    "Is the device pool full of what requests need, or of what they can spare?",
 )  # fmt: skip
 HOST_TOKENS: Final = _level(
     "hisparse_host_tokens", Unit.TOKENS, SPLIT,

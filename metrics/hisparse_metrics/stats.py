@@ -77,6 +77,7 @@ class Levels(NamedTuple):
 
     device_tokens: int = 0
     device_token_capacity: int = 0
+    device_tokens_spare: int = 0
     host_tokens: int = 0
     host_token_capacity: int = 0
     host_tokens_reserved: int = 0

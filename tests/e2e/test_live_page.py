@@ -132,6 +132,7 @@ def test_it_draws_what_the_metrics_say_in_the_house_colours(browser: Browser, tm
         now = values_now(page)
         for column, metric in {
             "device_tokens": "hisparse_device_tokens",
+            "device_spare": "hisparse_device_tokens_spare",
             "device_capacity": "hisparse_device_token_capacity",
             "host_tokens": "hisparse_host_tokens",
             "host_capacity": "hisparse_host_token_capacity",

@@ -43,6 +43,7 @@ def busy_step(n: int, timestamp: float) -> StepStats:
     levels = Levels(
         device_tokens=800,
         device_token_capacity=DEVICE_CAPACITY,
+        device_tokens_spare=300,
         host_tokens=min(2_000 + RUNNING * n, HOST_CAPACITY),
         host_token_capacity=HOST_CAPACITY,
         host_tokens_reserved=1_000,

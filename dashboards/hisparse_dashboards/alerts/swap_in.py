@@ -55,17 +55,17 @@ def vllm_backup_stalled() -> Alert:
 
 
 def device_usage_saturated(limits: Thresholds) -> Alert:
-    """Tell that requests wait for device slots while the host pool has room."""
-    waiting = v.same_rank(v.no_room(v.DEVICE_TOKEN_USAGE, limits.device_usage_warning), f"{v.WAITING} > 0")
+    """Tell that requests wait for device slots that nobody would give back, while the host pool has room."""
+    waiting = v.same_rank(v.no_room(v.DEVICE_COMMITTED, limits.device_usage_warning), f"{v.WAITING} > 0")
     return Alert(
         "HiSparseDeviceUsageSaturated",
         "warning",
         v.unless_same_rank(waiting, v.no_room(v.HOST_COMMITTED, limits.host_pool_full)),
         "10m",
-        f"{WHO}: device pool {PERCENT} used and requests wait, though the host pool has room",
-        "A full device pool alone is normal; here it keeps requests waiting. Likely causes: hot buffers that are large for "
-        "so many requests, or a device pool that is small beside the host pool. First: lower --device-buffer-size (not "
-        "below the top-k), or raise --device-tokens.",
+        f"{WHO}: device pool {PERCENT} committed and requests wait, though the host pool has room",
+        "A full device pool alone is normal, and what hot buffers would give back is not counted; here it keeps requests "
+        "waiting. Likely causes: hot buffers that are large for so many requests, or a device pool that is small beside the "
+        "host pool. First: lower --device-buffer-size (not below the top-k), or raise --device-tokens.",
     )
 
 

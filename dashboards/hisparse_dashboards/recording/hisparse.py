@@ -13,14 +13,19 @@ FROM_PAGES = ('source=""',)
 def rules(config: Config) -> dict[str, str]:
     """Return name → expression; a pool of capacity 0 does not exist and has no usage."""
     scope = Scope(FROM_PAGES, config.rate_window)
+    device_used, spare = scope.gauge(m.DEVICE_TOKENS), scope.gauge(m.DEVICE_TOKENS_SPARE)
+    device_capacity = scope.gauge(m.DEVICE_TOKEN_CAPACITY)
     used, reserved = scope.gauge(m.HOST_TOKENS), scope.gauge(m.HOST_TOKENS_RESERVED)
     capacity = scope.gauge(m.HOST_TOKEN_CAPACITY)
     silence = f"time() - {scope.gauge(m.ENGINE_LAST_STEP_TIMESTAMP_SECONDS)}"
     up, running = scope.gauge(m.ENGINE_UP), scope.gauge(m.RUNNING_REQUESTS)
     return {
-        v.DEVICE_USED: scope.gauge(m.DEVICE_TOKENS),
-        v.DEVICE_CAPACITY: scope.gauge(m.DEVICE_TOKEN_CAPACITY),
+        v.DEVICE_USED: device_used,
+        v.DEVICE_CAPACITY: device_capacity,
+        v.DEVICE_SPARE: spare,
         v.DEVICE_TOKEN_USAGE: existing(scope, m.DEVICE_TOKEN_USAGE, m.DEVICE_TOKEN_CAPACITY),
+        # Without the second branch engines of a version that does not tell what is spare would have no alert.
+        v.DEVICE_COMMITTED: ratio(f"({device_used} - {spare} or {device_used})", device_capacity),
         v.HOST_USED: used,
         v.HOST_CAPACITY: capacity,
         v.HOST_CACHED: scope.gauge(m.HOST_TOKENS_CACHED),

@@ -25,6 +25,7 @@ def rules(config: Config) -> dict[str, str]:
         v.DEVICE_USED: scope.gauge(m.DEVICE_TOKENS),
         v.DEVICE_CAPACITY: scope.gauge(m.DEVICE_TOKEN_CAPACITY),
         v.DEVICE_TOKEN_USAGE: scope.gauge(m.DEVICE_TOKEN_USAGE),
+        v.DEVICE_COMMITTED: scope.gauge(m.DEVICE_TOKEN_USAGE),
         v.HOST_USED: scope.gauge(m.HOST_TOKENS),
         v.HOST_CAPACITY: scope.gauge(m.HOST_TOKEN_CAPACITY),
         v.HOST_TOKEN_USAGE: scope.gauge(m.HOST_TOKEN_USAGE),

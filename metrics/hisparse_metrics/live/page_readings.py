@@ -15,6 +15,7 @@ from hisparse_metrics.stats import usage
 _LABEL_NAMES = tuple(label.name for label in catalogue.ENGINE_LABELS)
 _LEVELS: dict[str, Metric] = {
     "device_tokens": catalogue.DEVICE_TOKENS,
+    "device_spare": catalogue.DEVICE_TOKENS_SPARE,
     "device_capacity": catalogue.DEVICE_TOKEN_CAPACITY,
     "host_tokens": catalogue.HOST_TOKENS,
     "host_capacity": catalogue.HOST_TOKEN_CAPACITY,

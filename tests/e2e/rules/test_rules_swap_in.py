@@ -6,12 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.rule_tests import RANK, VLLM, VLLM_RANK, VLLM_WHO, WHO, Firing, Moment, Scenario, of, run
+from tests.support.rule_tests import (
+    LOG_RANK,
+    LOG_WHO,
+    RANK,
+    VLLM,
+    VLLM_RANK,
+    VLLM_WHO,
+    WHO,
+    Firing,
+    Labels,
+    Moment,
+    Scenario,
+    of,
+    run,
+)
 
 BACKUP, SATURATED, THRASHING = (
     "HiSparseBackupStalled", "HiSparseDeviceUsageSaturated", "HiSparseHotBufferThrashing",
 )  # fmt: skip
 VLLM_LABELS = VLLM_RANK | {"engine": "vllm"}
+OUR_LABELS = RANK | {"engine": "hisparse"}
 GB = 1_000_000_000 * 60
 """A gigabyte a second, in bytes a minute."""
 
@@ -71,9 +86,10 @@ def test_an_empty_queue_of_vllm_is_no_stalled_one(tmp_path: Path) -> None:
 # --- device usage ---
 
 
-def device(usage: str, waiting: str, host: str = "500x60") -> Scenario:
+def device(used: str, waiting: str, host: str = "500x60", spare: str = "0x60") -> Scenario:
     return of(RANK, {
-        "hisparse_device_token_usage": usage,
+        "hisparse_device_tokens": used,
+        "hisparse_device_tokens_spare": spare,
         "hisparse_device_token_capacity": "100x60",
         "hisparse_waiting_requests": waiting,
         "hisparse_host_tokens": host,
@@ -82,25 +98,53 @@ def device(usage: str, waiting: str, host: str = "500x60") -> Scenario:
     })  # fmt: skip
 
 
+def saturated(share: str, who: str = WHO, labels: Labels = OUR_LABELS) -> Firing:
+    text = f"{who}: device pool {share} committed and requests wait, though the host pool has room"
+    return Firing("warning", text, labels)
+
+
 def test_a_full_device_pool_fires_when_requests_wait_though_the_host_has_room(tmp_path: Path) -> None:
-    saturated = Firing(
-        "warning", f"{WHO}: device pool 100% used and requests wait, though the host pool has room"
-    )
     run(
         tmp_path,
-        device("0.5x4 1x30 0.5x20", "2x60"),
+        device("50x4 100x30 50x20", "2x60"),
         Moment("14m", SATURATED),
-        Moment("15m", SATURATED, (saturated,)),
+        Moment("15m", SATURATED, (saturated("100%"),)),
         Moment("36m", SATURATED),
+    )
+
+
+def test_a_pool_full_of_spare_is_quiet_until_it_is_full_of_bases(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        device("100x60", "2x60", spare="60x24 1x30"),
+        Moment("24m", SATURATED),
+        Moment("34m", SATURATED),
+        Moment("35m", SATURATED, (saturated("99%"),)),
+    )
+
+
+def test_an_engine_that_does_not_tell_what_is_spare_is_judged_by_its_usage(tmp_path: Path) -> None:
+    scenario = device("100x60", "2x60", spare="_x60")
+    run(tmp_path, scenario, Moment("15m", SATURATED, (saturated("100%"),)))
+
+
+def test_a_device_pool_of_sglang_is_judged_by_its_usage(tmp_path: Path) -> None:
+    usages = {"hisparse_device_token_usage": "1x60", "hisparse_host_token_usage": "0.5x60"}
+    alive = {"hisparse_engine_up": "1x60", "hisparse_waiting_requests": "2x60"}
+    run(
+        tmp_path,
+        of(LOG_RANK, usages | alive),
+        Moment("15m", SATURATED, (saturated("100%", LOG_WHO, LOG_RANK | {"engine": "sglang"}),)),
     )
 
 
 @pytest.mark.parametrize(
     ("why", "scenario"),
     [
-        ("full is normal", device("1x60", "0x60")),
-        ("the host pool is what is full", device("1x60", "2x60", host="990x60")),
-        ("there is room", device("0.9x60", "2x60")),
+        ("full is normal", device("100x60", "0x60")),
+        ("the host pool is what is full", device("100x60", "2x60", host="990x60")),
+        ("others would give back what they hold", device("100x60", "2x60", spare="3x60")),
+        ("there is room", device("90x60", "2x60")),
     ],
 )
 def test_a_device_pool_that_keeps_nobody_waiting_is_quiet(

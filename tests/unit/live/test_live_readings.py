@@ -47,6 +47,7 @@ def test_a_page_says_what_its_engine_published(tmp_path: Path) -> None:
     levels = step.levels
     assert (reading.kind, reading.up, reading.last_step) == (Kind.PAGE, True, step.timestamp)
     assert reading.levels["device_tokens"] == levels.device_tokens
+    assert reading.levels["device_spare"] == levels.device_tokens_spare
     assert reading.levels["host_committed"] == levels.host_tokens + levels.host_tokens_reserved
     assert reading.levels["host_usage"] == step.token_stats.host_token_usage
     assert reading.totals["lookups"] == step.totals.swap_in_lookups
