@@ -55,7 +55,7 @@ PAGES_ALONE = {
     "Swap-in's share of a step", "Decode steps", "Requests / staging", "Requests by outcome", "Time to first token",
     "Inter-token latency", "Request duration", "Time to first token, distribution", "Inter-token latency, distribution",
     "Decode step, distribution", "Verify checks", "What runs here", "Stats pages skipped",
-    "Host tokens kept for reuse",
+    "Host tokens kept for reuse", "Device tokens / of it spare, given back on demand",
 }  # fmt: skip
 LOGS_ALONE = {
     "Throughput as logged (SGLang)", "Failures in the log (SGLang)", "Starts and crashes in the log (SGLang)",
@@ -112,9 +112,10 @@ def ask(moment: Moment, expr: str, **chosen: str) -> list[Sample]:
 
 
 def ask_panel(moment: Moment, uid: str, panel: str, **chosen: str) -> dict[str, float]:
-    """Legend → value, of a panel whose targets have one series each."""
+    """Legend → value, of a panel whose targets have one series each, or none."""
     found = [query for query in queries(BOARDS[uid]) if query.panel == panel]
-    return {query.legend: ask(moment, query.expr, **chosen)[0].value for query in found}
+    answers = {query.legend: ask(moment, query.expr, **chosen) for query in found}
+    return {legend: samples[0].value for legend, samples in answers.items() if samples}
 
 
 def is_in(query: Query, names: set[str]) -> bool:
@@ -198,7 +199,8 @@ def ours(moment: Moment, panel: str, **chosen: str) -> dict[str, float]:
 
 
 def test_the_panels_show_the_numbers_of_the_engine(all_three: Moment) -> None:
-    assert ours(all_three, "Device tokens") == {"device tokens": 1_600, "capacity": 2_000}
+    device = {"device tokens": 1_600, "of it spare, given back on demand": 600, "capacity": 2_000}
+    assert ours(all_three, "Device tokens") == device
     host = ours(all_three, "Host tokens")
     assert host["capacity"] == 20_000
     assert host["host tokens"] > 10_000
