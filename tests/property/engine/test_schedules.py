@@ -134,7 +134,6 @@ class ScheduleMachine(RuleBasedStateMachine):
         assert engine.coordinator.counters.verify_mismatches == 0
         levels = engine.levels()
         assert levels.host_tokens + levels.host_tokens_reserved + levels.host_tokens_cached <= self.tokens
-        assert 0 <= levels.device_tokens_spare <= levels.device_tokens <= levels.device_token_capacity
         pool = engine.coordinator.index_keys.pool
         assert pool.num_reserved + pool.num_cached + pool.num_free == self.tokens
 
