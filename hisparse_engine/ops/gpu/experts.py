@@ -36,7 +36,7 @@ class Tiling:
 
 _FEW = Tiling(16, TileShape(64, 128, 4, 3), TileShape(128, 128, 4, 3))
 _SOME = Tiling(64, TileShape(64, 64, 4, 4), TileShape(128, 64, 4, 4))
-_MANY = Tiling(128, TileShape(128, 64, 8, 4), TileShape(128, 64, 8, 4))
+_MANY = Tiling(128, TileShape(128, 64, 8, 4), TileShape(256, 64, 8, 3))
 
 
 def tiling(num_pairs: int, num_experts: int) -> Tiling:

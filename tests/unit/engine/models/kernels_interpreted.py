@@ -21,7 +21,7 @@ from hisparse_engine.ops.gpu.latents import LatentNorms, split_latents
 from hisparse_engine.ops.gpu.norm import add_rms_norm
 from hisparse_engine.ops.gpu.rotation import IndexShape, rotate_queries
 from hisparse_engine.ops.gpu.routing import Routing, route
-from hisparse_engine.ops.gpu.skinny import linear_by_head, skinny_linear, split_linear
+from hisparse_engine.ops.gpu.skinny import skinny_linear, split_linear
 from tests.support import plain_layers
 from tests.support.models import tiny_config
 
@@ -131,7 +131,7 @@ def test_grouped_products(hidden: int, width: int, kind: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("kind", [HALF, FULL], ids=str)
-@pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 512, 64), (17, 600, 40)])
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 512, 64), (13, 600, 40)])
 def test_skinny_products(rows: int, depth: int, columns: int, kind: torch.dtype) -> None:
     x, weight = torch.randn(rows, depth, dtype=kind), torch.randn(columns, depth, dtype=kind) * depth**-0.5
     expected = x.float() @ weight.float().T
@@ -140,23 +140,6 @@ def test_skinny_products(rows: int, depth: int, columns: int, kind: torch.dtype)
         assert partial.shape == (rows, splits, columns)
         assert_near((partial.sum(dim=1),), (expected,))
     assert_near((skinny_linear(x, weight),), (expected.to(kind),))
-
-
-@pytest.mark.parametrize("kind", [HALF, FULL], ids=str)
-@pytest.mark.parametrize("rows", [1, 20])
-def test_products_by_head(rows: int, kind: torch.dtype) -> None:
-    heads, depth, columns = 3, 96, 80
-    x = torch.randn(rows, heads, depth + 16, dtype=kind)[..., :depth]
-    stacked = torch.randn(heads, 200, columns, dtype=kind) * depth**-0.5
-    out = torch.zeros(rows, heads, columns + 8, dtype=kind)
-    for weight in (
-        stacked[:, 100 : 100 + depth],
-        stacked[:, :depth].transpose(1, 2).contiguous().transpose(1, 2),
-    ):
-        linear_by_head(x, weight, out[..., :columns])
-        expected = torch.einsum("rhd,hdc->rhc", x.float(), weight.float())
-        assert_near((out[..., :columns],), (expected.to(kind),))
-    assert (out[..., columns:] == 0).all()
 
 
 @pytest.mark.parametrize("kind", [HALF, FULL], ids=str)
@@ -212,7 +195,7 @@ def test_fp32_weights_are_the_sum_of_their_parts() -> None:
     ],
     ids=["groups and shared experts", "bias and shared indexer", "half split"],
 )
-@pytest.mark.parametrize("few", [2, 64], ids=["many rows", "few rows"])
+@pytest.mark.parametrize("few", [2, 16], ids=["many rows", "few rows"])
 def test_the_whole_decoder(few: int, keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def mm(x: torch.Tensor, weight: torch.Tensor, out_dtype: torch.dtype) -> torch.Tensor:
         return x.to(out_dtype) @ weight.to(out_dtype)
