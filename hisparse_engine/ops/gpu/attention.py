@@ -87,8 +87,7 @@ def _run_quantised(
 ) -> None:
     query, rows, slots, out, sums = tensors
     (tokens, heads, width), row_bytes = query.shape, rows.shape[1]
-    kernel, options = _quantised_kernel(tiling, width - latent_dim, shares, tiles)
-    kernel[(tokens * shares * triton.cdiv(heads, tiling.block_heads),)](
+    attend_share_quantised[(tokens * shares * triton.cdiv(heads, tiling.block_heads),)](
         query,
         *views(rows),
         slots,
@@ -100,21 +99,15 @@ def _run_quantised(
         K=slots.shape[1],
         LATENT=latent_dim,
         ROPE=width - latent_dim,
+        GROUP=GROUP,
         STRIDES=(row_bytes, row_bytes // 4, row_bytes // 2),
+        SHARE_TILES=tiles,
         BLOCK_H=tiling.block_heads,
         BLOCK_N=tiling.block_entries,
+        BLOCK_R=_dot_size(width - latent_dim),
         num_warps=tiling.num_warps,
-        **options,
+        num_stages=tiling.num_stages,
     )
-
-
-def _quantised_kernel(tiling: Tiling, rope_dim: int, shares: int, tiles: int) -> tuple[Any, dict[str, int]]:
-    if tiling.kernel == "quantised":
-        options = {"GROUP": GROUP, "BLOCK_R": _dot_size(rope_dim), "SHARE_TILES": tiles, "num_stages": 1}
-        return attend_share_quantised, options
-    from hisparse_engine.ops.gpu.attention_hopper_fp8 import attend_share_fp8
-
-    return attend_share_fp8, {"share_tiles": tiles, "BUFFERS": tiling.num_stages, "SPLIT": shares > 1}
 
 
 def _run_hopper(
@@ -157,7 +150,6 @@ _RUNS = {
     "quantised": _run_quantised,
     "hopper": _run_hopper,
     "hopper_few": _run_hopper,
-    "hopper_fp8": _run_quantised,
 }
 
 

@@ -21,6 +21,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 
 _EMPTY = gl.constexpr(-1.0e30)  # as in attention_kernels
+_SLACK = gl.constexpr(8.0)  # weights are at most 2 to this power
 _COPY = gl.constexpr(gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0]))  # a warp reads 128 bytes of four rows
 
 
@@ -48,10 +49,21 @@ def _copy_query(query, part, heads_left, WIDTH, FIRST):
 
 
 @gluon.jit
-def _multiply(q_latent, q_rope, latent, rope, zero):
-    """Start the scores of one tile. A second product waits for the first, so the short one is first."""
-    score = warpgroup_mma(q_rope, rope.permute((1, 0)), zero, use_acc=False, is_async=True)
-    return warpgroup_mma(q_latent, latent.permute((1, 0)), score, is_async=True)
+def _begin(q_latent, latent, zero):
+    """Start the first half of a tile's scores. Another product waits for this one, so other work goes in between."""
+    half: gl.constexpr = latent.shape[1] // 2
+    values = latent.slice(0, half, 1).permute((1, 0))
+    return warpgroup_mma(q_latent.slice(0, half, 1), values, zero, use_acc=False, is_async=True)
+
+
+@gluon.jit
+def _finish(q_latent, q_rope, latent, rope, score):
+    """Do the rest of them, and wait."""
+    half: gl.constexpr = latent.shape[1] // 2
+    values = latent.slice(half, half, 1).permute((1, 0))
+    score = warpgroup_mma(q_latent.slice(half, half, 1), values, score, is_async=True)
+    score = warpgroup_mma(q_rope, rope.permute((1, 0)), score, is_async=True)
+    return warpgroup_mma_wait(0, deps=[score])
 
 
 @gluon.jit
@@ -73,17 +85,20 @@ def _score(
     gl.thread_barrier()  # every thread's part of the query is in its place
     fence_async_shared()
     mbarrier.wait(filled.index(0), 0)
-    score = warpgroup_mma_wait(0, deps=[_multiply(q_latent, q_rope, latent.index(0), rope.index(0), zero)])
+    pending = _begin(q_latent, latent.index(0), zero)
+    score = _finish(q_latent, q_rope, latent.index(0), rope.index(0), pending)
     for tile in range(tiles):
         # The last turn multiplies its own tile again, and nobody looks: a branch around it would cost registers.
         ahead = gl.minimum(tile + 1, tiles - 1)
         next_slot = gl.load(slots + ahead * BLOCK_N + entry)
         buffer = ahead % BUFFERS
         mbarrier.wait(filled.index(buffer), (ahead // BUFFERS) & 1)
-        pending = _multiply(q_latent, q_rope, latent.index(buffer), rope.index(buffer), zero)
+        pending = _begin(q_latent, latent.index(buffer), zero)
 
         scaled = gl.where((slot >= 0)[None, :], score * scale, _EMPTY)
-        new_top = gl.maximum(top, gl.max(scaled, 1))
+        # Sums shrink only when a new top would make weights large: rarely, so that the value groups can skip it.
+        highest = gl.max(scaled, 1)
+        new_top = gl.where(highest > top + _SLACK, highest, top)
         weight = gl.exp2(scaled - new_top[:, None])
         factor = gl.exp2(top - new_top)
         total = total * factor + gl.sum(weight, 1)
@@ -95,7 +110,7 @@ def _score(
         fence_async_shared()
         gl.thread_barrier()
         mbarrier.arrive(given.index(place))
-        score = warpgroup_mma_wait(0, deps=[pending])
+        score = _finish(q_latent, q_rope, latent.index(buffer), rope.index(buffer), pending)
         slot = next_slot
 
     place = tiles % WEIGHT_BUFFERS
@@ -110,8 +125,8 @@ def _score(
 
 @gluon.jit
 def _value(
-    latent, rope, weights, factors, filled, given, used, rows, slots, out, heads_left, tiles,
-    SIDE, BLOCK_H, BLOCK_N, LATENT, ROPE, BUFFERS, WEIGHT_BUFFERS,
+    latent, rope, q_latent, weights, factors, filled, given, used, rows, slots, out, heads_left, tiles,
+    SIDE, BLOCK_H, BLOCK_N, LATENT, ROPE, BUFFERS, WEIGHT_BUFFERS, SPLIT,
 ):  # fmt: skip
     half: gl.constexpr = LATENT // 2
     layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, half, 16])
@@ -129,7 +144,9 @@ def _value(
         slot = _load_slots(slots, tile + BUFFERS, tiles, BLOCK_N)
         values = latent.index(buffer).slice(SIDE * half, half, 1)
         mbarrier.wait(given.index(place), (tile // WEIGHT_BUFFERS) & 1)
-        acc = acc * factors.index(place).load(gl.SliceLayout(1, layout))[:, None]
+        factor = factors.index(place).load(gl.SliceLayout(1, layout))
+        if gl.min(factor, 0) < 1.0:
+            acc = acc * factor[:, None]
         pending = warpgroup_mma(weights.index(place), values, acc, is_async=True)
         acc = warpgroup_mma_wait(0, deps=[pending])
         gl.thread_barrier()
@@ -142,9 +159,17 @@ def _value(
     place = tiles % WEIGHT_BUFFERS
     mbarrier.wait(given.index(place), (tiles // WEIGHT_BUFFERS) & 1)
     acc = acc * factors.index(place).load(gl.SliceLayout(1, layout))[:, None]
-    head = gl.arange(0, BLOCK_H, gl.SliceLayout(1, layout))[:, None]
-    column = SIDE * half + gl.arange(0, half, gl.SliceLayout(0, layout))[None, :]
-    gl.store(out + head * LATENT + column, acc.to(out.dtype.element_ty), mask=head < heads_left)
+    if SPLIT:  # float32: what four threads write fills a sector
+        head = gl.arange(0, BLOCK_H, gl.SliceLayout(1, layout))[:, None]
+        column = SIDE * half + gl.arange(0, half, gl.SliceLayout(0, layout))[None, :]
+        gl.store(out + head * LATENT + column, acc, mask=head < heads_left)
+    else:  # the query is no longer needed: its memory turns the result into whole lines
+        part = q_latent.slice(SIDE * half, half, 1)
+        part.store(acc.to(out.dtype.element_ty))
+        gl.thread_barrier()
+        head = gl.arange(0, BLOCK_H, gl.SliceLayout(1, _COPY))[:, None]
+        column = SIDE * half + gl.arange(0, half, gl.SliceLayout(0, _COPY))[None, :]
+        gl.store(out + head * LATENT + column, part.load(_COPY), mask=head < heads_left)
 
 
 @gluon.jit(do_not_specialize=["shares", "share_tiles"])
@@ -200,10 +225,10 @@ def attend_share_hopper(
             (_score, (block, q_latent, q_rope, latent, rope, weights, factors, filled, given, used, share_slots,
                       sums + place, scale, heads_left, tiles, BLOCK_H, BLOCK_N, LATENT, rope_dim, BUFFERS,
                       WEIGHT_BUFFERS, SPLIT)),
-            (_value, (latent, rope, weights, factors, filled, given, used, rows, share_slots, share_out, heads_left,
-                      tiles, 0, BLOCK_H, BLOCK_N, LATENT, rope_dim, BUFFERS, WEIGHT_BUFFERS)),
-            (_value, (latent, rope, weights, factors, filled, given, used, rows, share_slots, share_out, heads_left,
-                      tiles, 1, BLOCK_H, BLOCK_N, LATENT, rope_dim, BUFFERS, WEIGHT_BUFFERS)),
+            (_value, (latent, rope, q_latent, weights, factors, filled, given, used, rows, share_slots, share_out, heads_left,
+                      tiles, 0, BLOCK_H, BLOCK_N, LATENT, rope_dim, BUFFERS, WEIGHT_BUFFERS, SPLIT)),
+            (_value, (latent, rope, q_latent, weights, factors, filled, given, used, rows, share_slots, share_out, heads_left,
+                      tiles, 1, BLOCK_H, BLOCK_N, LATENT, rope_dim, BUFFERS, WEIGHT_BUFFERS, SPLIT)),
         ],
         [4, 4],
         [168, 168],

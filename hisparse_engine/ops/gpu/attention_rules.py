@@ -31,14 +31,17 @@ class Tiling:
     """How many programs a multiprocessor runs at once."""
     share_cost: int
     """What starting and finishing a share costs, in tiles."""
-    kernel: Literal["portable", "quantised", "hopper", "hopper_few", "hopper_fp8"] = "portable"
+    kernel: Literal["portable", "quantised", "hopper", "hopper_few"] = "portable"
 
 
 class Device(NamedTuple):
     """What the rules know of a device."""
 
     processors: int
+    is_large: bool
+    """A block may have 227 KB of shared memory (Hopper, data-centre Blackwell)."""
     is_hopper: bool
+    """The Hopper kernels can be compiled and run."""
 
 
 def choose_tiling(
@@ -53,9 +56,9 @@ def choose_tiling(
         if heads <= 32:
             return Tiling(16 if heads <= 16 else 32, 64, 4, 2, 1, 2, "hopper_few")
         return Tiling(64, 32, 4, 4, 1, 7, "hopper")
-    if heads <= 32:
-        return Tiling(16, 32, 4, 5, 2, 3)
-    return Tiling(64, 64, 8, 3, 1, 3)
+    if heads > 32 and device.is_large:
+        return Tiling(64, 64, 8, 3, 1, 3)
+    return Tiling(16, 32, 4, 5, 2, 3)
 
 
 def choose_shares(tokens: int, heads: int, k: int, tiling: Tiling, device: Device) -> int:
@@ -77,7 +80,11 @@ def choose_shares(tokens: int, heads: int, k: int, tiling: Tiling, device: Devic
 def describe_device(device: torch.device) -> Device:
     """Return what the rules need; on the CPU, where Triton's interpreter runs, the numbers of nothing in particular."""
     if device.type != "cuda":
-        return Device(4, is_hopper=False)
+        return Device(4, is_large=False, is_hopper=False)
     properties = torch.cuda.get_device_properties(device)
     has_gluon = triton.__version__.startswith(_GLUON_VERSION)
-    return Device(properties.multi_processor_count, is_hopper=properties.major == 9 and has_gluon)
+    return Device(
+        properties.multi_processor_count,
+        is_large=properties.major in (9, 10),
+        is_hopper=properties.major == 9 and has_gluon,
+    )

@@ -19,33 +19,17 @@ from triton.experimental.gluon._runtime import GluonASTSource  # noqa: E402
 
 SHARED_BYTES = 227 * 1024  # that a block may have on Hopper
 POINTERS = {"query": "*bf16", "rows": "*bf16", "slots": "*i32", "sums": "*fp32"}
-PACKED = {
-    "query": "*bf16",
-    "latents": "*fp8e4nv",
-    "scales": "*fp32",
-    "ropes": "*bf16",
-    "slots": "*i32",
-    "sums": "*fp32",
-}
 SHAPE = {"K": 2048, "LATENT": 512}
-KERNELS: dict[str, tuple[str, str, dict[str, str], dict[str, Any]]] = {
+KERNELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "many_heads": (
         "attention_hopper",
         "attend_share_hopper",
-        POINTERS,
         {"WIDTH": 576, "BLOCK_H": 64, "BLOCK_N": 32, "BUFFERS": 4, "WEIGHT_BUFFERS": 2},
     ),
     "few_heads": (
         "attention_hopper_few",
         "attend_share_few",
-        POINTERS,
         {"WIDTH": 576, "BLOCK_H": 16, "BLOCK_N": 64, "BUFFERS": 2},
-    ),
-    "quantised": (
-        "attention_hopper_fp8",
-        "attend_share_fp8",
-        PACKED,
-        {"ROPE": 64, "STRIDES": (656, 164, 328), "BLOCK_H": 16, "BLOCK_N": 64, "BUFFERS": 3},
     ),
 }
 
@@ -53,10 +37,10 @@ KERNELS: dict[str, tuple[str, str, dict[str, str], dict[str, Any]]] = {
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("name", KERNELS)
 def test_compiles_for_hopper_and_fits(name: str, split: bool) -> None:
-    module, kernel, pointers, blocks = KERNELS[name]
+    module, kernel, blocks = KERNELS[name]
     constants = {**SHAPE, **blocks, "HEADS": 72 if name == "many_heads" else 12, "SPLIT": split}
     signature = {
-        **pointers,
+        **POINTERS,
         "out": "*fp32" if split else "*bf16",
         "scale": "fp32",
         "shares": "i32",

@@ -11,7 +11,7 @@ pytest.importorskip("triton")
 
 from hisparse_engine.ops.gpu.attention_rules import Device, Tiling, choose_shares, choose_tiling
 
-H200 = Device(132, is_hopper=True)
+H200 = Device(132, is_large=True, is_hopper=True)
 TILING = Tiling(64, 32, 4, 4, 1, 3)
 LARGE = {"width": 576, "latent_dim": 512, "k": 2048}
 
@@ -46,8 +46,15 @@ def test_hopper_kernels_are_taken_where_they_fit() -> None:
 
 @pytest.mark.parametrize("heads", [16, 64])
 def test_the_portable_kernel_is_taken_elsewhere(heads: int) -> None:
-    other = Device(108, is_hopper=False)
+    other = Device(108, is_large=False, is_hopper=False)
     assert choose_tiling(heads, dtype=torch.bfloat16, device=other, **LARGE).kernel == "portable"
     assert choose_tiling(heads, dtype=torch.float32, device=H200, **LARGE).kernel == "portable"
     assert choose_tiling(heads, 576, 512, 2047, torch.bfloat16, H200).kernel == "portable"
     assert choose_tiling(heads, 80, 64, 128, torch.bfloat16, H200).kernel == "portable"
+
+
+def test_large_tiles_need_a_large_device() -> None:
+    blackwell = Device(148, is_large=True, is_hopper=False)
+    assert choose_tiling(64, dtype=torch.bfloat16, device=blackwell, **LARGE).block_heads == 64
+    ampere = Device(108, is_large=False, is_hopper=False)
+    assert choose_tiling(64, dtype=torch.bfloat16, device=ampere, **LARGE).block_heads == 16
