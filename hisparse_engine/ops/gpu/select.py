@@ -39,7 +39,11 @@ class Tiling:
     """The most that a thread may have, where ``per_processor`` programs need a bound."""
 
 
-DECODE, DECODE_FP8 = Tiling(1, 128, 4, 3, 2), Tiling(1, 128, 4, 5, 2)
+DECODE, DECODE_FP8, DECODE_FP8_FEW_HEADS = (
+    Tiling(1, 128, 4, 3, 2),
+    Tiling(1, 128, 4, 3, 3),
+    Tiling(1, 256, 8, 3, 2),
+)
 CHUNK, CHUNK_FP8 = Tiling(4, 128, 8, 3, 1), Tiling(4, 128, 8, 4, 1)
 FP32 = Tiling(1, 32, 8, 2, 2)
 
@@ -156,7 +160,9 @@ def choose_tiling(query: torch.Tensor, index: IndexKeyRows, starts: torch.Tensor
         return FP32
     if len(starts) > 1 and starts.stride(0) == 0:
         return CHUNK if index.scales is None else CHUNK_FP8
-    return DECODE if index.scales is None else DECODE_FP8
+    if index.scales is None:
+        return DECODE
+    return DECODE_FP8 if query.shape[1] > 32 else DECODE_FP8_FEW_HEADS
 
 
 @cache

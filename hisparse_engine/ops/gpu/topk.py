@@ -16,8 +16,8 @@ MAX_BLOCKS = 16
 """Of a cluster, and so of a row."""
 SCORES_A_BLOCK = 8192
 """What a row's number of blocks is chosen by: several such blocks fit a multiprocessor."""
-MAX_LENGTH = 1 << 18
-"""The longest row: what the registers of :data:`MAX_BLOCKS` blocks hold."""
+MOST_SCORES_A_BLOCK = 16384
+"""What a block's registers can hold."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def take_best(scores: torch.Tensor, lengths: torch.Tensor, out: torch.Tensor) ->
     ``k`` positions is not read. Nothing is read on the host.
     """
     library = _library(scores.device)
-    if library is None or scores.shape[1] > MAX_LENGTH:
+    if library is None or scores.shape[1] > MAX_BLOCKS * MOST_SCORES_A_BLOCK:
         reference_take_best(scores, lengths, out)
         return
     launch(library, scores, lengths, out, blocks_of_a_row(scores.shape[1]))

@@ -94,7 +94,7 @@ __device__ inline Steps sample_steps(Shared& shared, float sample, int length, i
     const int lane = thread_index() % 32, warp = thread_index() / 32;
     const float greatest = warp_greatest(sample);
     float least = greatest;
-    const int more = static_cast<int>(32LL * k / length);
+    const int more = 32u * k / length;
     if (more > 8) least = warp_least(sample);
     for (int i = 0; i < more && more <= 8; i++) {
         if (sample == least) sample = NOTHING;

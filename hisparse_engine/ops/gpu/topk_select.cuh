@@ -28,6 +28,16 @@ __device__ inline void clear_histogram(Shared& shared) { shared.histogram[thread
 
 __device__ inline void count_bin(Shared& shared, int bin) { atomicAdd(&shared.histogram[bin / 2], 1u << 16 * (bin % 2)); }
 
+// Where scores tie, all lanes have one bin: then one lane counts for all. A bin below 0 is not counted.
+__device__ inline void count_bin_of_warp(Shared& shared, int bin) {
+    const int first = __shfl_sync(FULL, bin, 0);
+    if (__ballot_sync(FULL, bin == first) == FULL) {
+        if (first >= 0 && thread_index() % 32 == 0) atomicAdd(&shared.histogram[first / 2], 32u << 16 * (first % 2));
+    } else if (bin >= 0) {
+        count_bin(shared, bin);
+    }
+}
+
 // All blocks' histograms must be complete.
 __device__ inline Bin find_bin(Cluster cluster, Shared& shared, int k) {
     const int thread = thread_index(), lane = thread % 32, warp = thread / 32;
@@ -83,7 +93,7 @@ __device__ Threshold radix_select(Cluster cluster, Shared& shared, const Scores<
         sync_block();
         scores.each([&](float x) {
             const unsigned key = ordered(x);
-            if (x != NOTHING && (key & mask) == prefix) count_bin(shared, key / lowest & digits);
+            count_bin_of_warp(shared, x != NOTHING && (key & mask) == prefix ? key / lowest & digits : -1);
         });
         cluster.sync();
         const Bin bin = find_bin(cluster, shared, k);

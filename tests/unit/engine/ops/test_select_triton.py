@@ -71,6 +71,7 @@ CASES = [
     Case(torch.float16, 16, 16, [61]),
     Case(torch.float16, 16, 32, [24, 25, 26, 27, 28, 29], group=4),
     Case(torch.float32, 16, 16, [20, 21, 22, 23], group=2),
+    Case(torch.float16, 16, 16, list(range(22, 33)), group=8),
     Case(torch.float8_e4m3fn, 16, 32, [50, 16, 33, 3]),
     Case(torch.float8_e4m3fn, 16, 64, [70, 71, 72], group=2),
     Case(torch.float8_e4m3fn, 20, 16, [30, 31]),
