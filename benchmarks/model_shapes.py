@@ -40,7 +40,7 @@ def glm5_config(
     vocab_size: int = 154_880,
     indexer_every: int = 1,
 ) -> ModelConfig:
-    """GLM-5: 64 heads of 192 + 64 and 256; of ``indexer_every`` layers (4 in GLM-5.2) one runs its own indexer."""
+    """GLM-5: 64 heads of 192 + 64 and 256; of ``indexer_every`` layers one runs its own indexer."""
     keys = {"rope_theta": 1_000_000, "index_topk_freq": indexer_every, "index_skip_topk_offset": 2}
     return _config("GlmMoeDsaForCausalLM", num_layers, n_routed_experts, first_dense, vocab_size, keys)
 
