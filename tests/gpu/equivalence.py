@@ -149,31 +149,37 @@ def compare(folder: Path, case: Case) -> Comparison:
     )
 
 
-def main() -> None:
-    """Compare over dtypes and buffer sizes, print and write the results."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--kernels", choices=["auto", "reference"], help="only the cases of this path")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as cache:
-        folder = ensure_demo_checkpoint(Path(cache))
-        cases = [case for case in CASES if given.kernels in (None, case.kernels)]
-        rows = [asdict(compare(folder, case)) for case in cases]
-    report = {
+def report(rows: Sequence[Comparison]) -> str:
+    """Return the results so far as JSON."""
+    about = {
         "check": "hierarchical equals resident on CUDA",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "gpu": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "python": platform.python_version(),
-        "rows": rows,
+        "rows": [asdict(row) for row in rows],
     }
-    text = json.dumps(report, indent=2)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n")
+    return json.dumps(about, indent=2) + "\n"
+
+
+def main() -> None:
+    """Compare case by case; print each result and write all of them so far."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--kernels", choices=["auto", "reference"], help="only the cases of this path")
+    given = parser.parse_args()
+    rows: list[Comparison] = []
+    with tempfile.TemporaryDirectory() as cache:
+        folder = ensure_demo_checkpoint(Path(cache))
+        for case in CASES:
+            if given.kernels in (None, case.kernels):
+                rows.append(compare(folder, case))
+                print(rows[-1], flush=True)
+                if given.out:
+                    given.out.write_text(report(rows))
 
 
 if __name__ == "__main__":
