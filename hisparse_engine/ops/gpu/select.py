@@ -21,6 +21,7 @@ from hisparse_engine.ops.tables import IndexKeyRows
 _SMALLEST_DOT = 16  # what tl.dot takes in every dimension
 _KEYS_A_STORE = 16
 _TOKEN_BLOCKS = (16, 256)  # few sizes, for each is compiled
+FP8_DOT = tl.float8e4nv
 _CPU_PROCESSORS = 3  # under Triton's interpreter
 
 
@@ -105,16 +106,12 @@ def score_tokens(
     """Write the scores of every token with more than ``k`` positions."""
     tokens, heads, dim = query.shape
     tiling = tiling or choose_tiling(query, index, starts)
-    has_scales, native = index.scales is not None, query.is_cuda
+    has_scales = index.scales is not None
     dot = _dot_type(query.dtype, index.keys.dtype, dim)
-    pairs, split = dot == tl.float16 and has_scales, dot == tl.float8e4nv
-    query, keys = query.contiguous(), index.keys
-    if pairs:
-        query, keys = query.view(torch.int32), keys.view(torch.int16)
     score_positions[(tiling.per_processor * _processors(query.device),)](
-        query,
+        query.contiguous(),
         weights.contiguous(),
-        keys,
+        index.keys,
         index.scales if has_scales else weights,
         key_slots,
         starts if tiling.group > 1 else starts.contiguous(),
@@ -131,9 +128,7 @@ def score_tokens(
         BLOCK_H=max(_SMALLEST_DOT, triton.next_power_of_2(heads)),
         BLOCK_D=max(_SMALLEST_DOT, triton.next_power_of_2(dim)),
         HAS_SCALES=has_scales,
-        PAIRS=pairs,
-        SPLIT=split,
-        NATIVE=native,
+        SPLIT=dot == FP8_DOT,
         DOT=dot,
         STAGES=tiling.num_stages,
         num_warps=tiling.num_warps,
@@ -142,11 +137,8 @@ def score_tokens(
     )
 
 
-FP8_DOT = tl.float8e4nv
-
-
 def _dot_type(query: torch.dtype, keys: torch.dtype, dim: int) -> tl.dtype:
-    """Return what products are taken in."""
+    """Return what products are taken in; fp8 needs 32 components at least, and has no mask for them."""
     if keys == torch.float8_e4m3fn and query == torch.bfloat16 and dim in (32, 64, 128, 256):
         return FP8_DOT
     if query != keys:
@@ -156,7 +148,7 @@ def _dot_type(query: torch.dtype, keys: torch.dtype, dim: int) -> tl.dtype:
 
 def choose_tiling(query: torch.Tensor, index: IndexKeyRows, starts: torch.Tensor) -> Tiling:
     """Return the tiles for these types: enough bytes in flight on every multiprocessor, whatever the lengths are."""
-    if torch.float32 in (query.dtype, index.keys.dtype):
+    if _dot_type(query.dtype, index.keys.dtype, query.shape[2]) == tl.float32:
         return FP32
     if len(starts) > 1 and starts.stride(0) == 0:
         return CHUNK if index.scales is None else CHUNK_FP8

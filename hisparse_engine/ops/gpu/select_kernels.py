@@ -12,27 +12,6 @@ import triton.language as tl
 
 
 @triton.jit
-def _components(pairs, NATIVE: tl.constexpr):
-    """Split 16-bit pairs of float8_e4m3fn into two float16 tensors: even components, odd components."""
-    if NATIVE:
-        return tl.inline_asm_elementwise(
-            """{ .reg .b32 sorted; .reg .b16 low, high;
-            prmt.b32 sorted, $2, $2, 0x3120;
-            mov.b32 {low, high}, sorted;
-            cvt.rn.f16x2.e4m3x2 $0, low;
-            cvt.rn.f16x2.e4m3x2 $1, high; }""",
-            "=r,=r,r",
-            [pairs],
-            dtype=(tl.float16, tl.float16),
-            is_pure=True,
-            pack=2,
-        )
-    even = (pairs & 0xFF).to(tl.uint8).to(tl.float8e4nv, bitcast=True)
-    odd = ((pairs >> 8) & 0xFF).to(tl.uint8).to(tl.float8e4nv, bitcast=True)
-    return even.to(tl.float16), odd.to(tl.float16)
-
-
-@triton.jit
 def _to_fp8_range(largest):
     """Return the power of two that brings ``largest`` to 128 … 256; 1 for zero."""
     exponent = 134 - ((largest.to(tl.int32, bitcast=True) >> 23) & 0xFF)
@@ -42,9 +21,9 @@ def _to_fp8_range(largest):
 
 @triton.jit(do_not_specialize=["tokens", "k", "scores_stride"])
 def score_positions(
-    query,  # [T, HEADS, DIM]; bfloat16 as int32 [T, HEADS, DIM / 2] where PAIRS
+    query,  # [T, HEADS, DIM]
     weights,  # fp32 [T, HEADS]
-    keys,  # [slots, DIM]; int16 [slots, DIM / 2] where PAIRS
+    keys,  # [slots, DIM]
     scales,  # fp32 [slots]; unused unless HAS_SCALES
     key_slots,  # int32 [table_tokens]
     starts,  # int64 [T], or one where GROUP is not 1
@@ -61,9 +40,7 @@ def score_positions(
     BLOCK_H: tl.constexpr,  # HEADS and DIM, rounded up to what a dot can take
     BLOCK_D: tl.constexpr,
     HAS_SCALES: tl.constexpr,
-    PAIRS: tl.constexpr,  # fp8 keys, multiplied as float16: exact, for float16 holds every float8
     SPLIT: tl.constexpr,  # fp8 keys, multiplied as they are by a query of two fp8 terms
-    NATIVE: tl.constexpr,  # not under the interpreter
     DOT: tl.constexpr,  # what is multiplied
     STAGES: tl.constexpr,
 ):
@@ -71,15 +48,12 @@ def score_positions(
     groups: tl.constexpr = BLOCK_T // GROUP
     all_tokens = tl.arange(0, BLOCK_T)
     all_lengths = tl.load(lengths + all_tokens, mask=all_tokens < tokens, other=0)
-    early: tl.constexpr = (
-        GROUP == 1 and BLOCK_T <= 16
-    )  # few tokens: their starts are fetched along with their lengths
-    if early:
+    early: tl.constexpr = GROUP == 1 and BLOCK_T <= 16
+    if early:  # few tokens: their starts are fetched along with their lengths
         all_starts = tl.load(starts + all_tokens, mask=all_tokens < tokens, other=0)
     longest = tl.max(tl.reshape(all_lengths, [groups, GROUP]), axis=1)
-    ends = tl.cumsum(
-        tl.where(longest > k, (longest + BLOCK_N - 1) // BLOCK_N, 0), axis=0
-    )  # of groups, in tiles
+    tiles = tl.where(longest > k, (longest + BLOCK_N - 1) // BLOCK_N, 0)
+    ends = tl.cumsum(tiles, axis=0)  # of each group's tiles in the list
     total = tl.max(ends, axis=0).to(tl.int64)
     tile = (total * tl.program_id(0) // tl.num_programs(0)).to(tl.int32)
     last = (total * (tl.program_id(0) + 1) // tl.num_programs(0)).to(tl.int32)
@@ -87,9 +61,7 @@ def score_positions(
     rows: tl.constexpr = GROUP * BLOCK_H
     member, head = tl.arange(0, rows) // BLOCK_H, tl.arange(0, rows) % BLOCK_H
     members, places = tl.arange(0, GROUP), tl.arange(0, BLOCK_N)
-    columns: tl.constexpr = BLOCK_D // 2 if PAIRS else BLOCK_D
-    row_size: tl.constexpr = DIM // 2 if PAIRS else DIM
-    column = tl.arange(0, columns)
+    dims = tl.arange(0, BLOCK_D)
     while tile < last:
         group = tl.sum((ends <= tile).to(tl.int32), axis=0)
         first = tl.max(tl.where(ends <= tile, ends, 0), axis=0)
@@ -107,17 +79,9 @@ def score_positions(
 
         is_head = (group * GROUP + member < tokens) & (head < HEADS)
         query_row = (group * GROUP + member).to(tl.int64) * HEADS + head
-        q_row, in_query = query + query_row[:, None] * DIM, is_head[:, None] & (column < row_size)[None, :]
+        q_row, in_query = query + query_row[:, None] * DIM, is_head[:, None] & (dims < DIM)[None, :]
         w = tl.load(weights + query_row, mask=is_head, other=0.0) * (1.0 / DIM**0.5)
-        if PAIRS:
-            pair = tl.load(query + query_row[:, None] * row_size + column[None, :], mask=in_query, other=0)
-            q = (pair << 16).to(tl.float32, bitcast=True)
-            q_odd = (pair & -65536).to(tl.float32, bitcast=True)
-            factor = _to_fp8_range(tl.max(tl.maximum(tl.abs(q), tl.abs(q_odd)), axis=1))
-            w /= factor
-            q, q_odd = q * factor[:, None], tl.trans((q_odd * factor[:, None]).to(DOT))
-        else:
-            q = tl.load(q_row + column[None, :], mask=in_query, other=0.0)
+        q = tl.load(q_row + dims[None, :], mask=in_query, other=0.0)
         if SPLIT:
             q = q.to(tl.float32)
             factor = _to_fp8_range(tl.max(tl.abs(q), axis=1))
@@ -130,15 +94,12 @@ def score_positions(
             position = t * BLOCK_N + places
             key_slot = slot
             slot = tl.load(table + tl.minimum(position + BLOCK_N, length - 1))
-            key_row = keys + key_slot.to(tl.int64)[:, None] * row_size + column[None, :]
-            if row_size == columns:
+            key_row = keys + key_slot.to(tl.int64)[:, None] * DIM + dims[None, :]
+            if DIM == BLOCK_D:
                 key = tl.load(key_row)
             else:
-                key = tl.load(key_row, mask=(column < row_size)[None, :], other=0.0)
-            if PAIRS:
-                even, odd = _components(key, NATIVE)
-                dots = tl.dot(odd, q_odd, tl.dot(even, q))
-            elif SPLIT:
+                key = tl.load(key_row, mask=(dims < DIM)[None, :], other=0.0)
+            if SPLIT:
                 dots = tl.dot(key, q_rest, tl.dot(key, q))
             else:
                 dots = tl.dot(key.to(DOT), q, input_precision="ieee")
