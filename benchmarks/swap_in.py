@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "metrics")]
 
 from benchmarks.swap_in_peer import MISSES, recorded  # noqa: E402
-from benchmarks.swap_in_workload import Shape  # noqa: E402
+from benchmarks.swap_in_workload import TOKENS, Shape  # noqa: E402
 
 BATCHES = (1, 8, 32, 64, 128, 256)
 
@@ -32,6 +32,9 @@ def main() -> None:
         "--quick", action="store_true", help="656-byte rows, 4096 seats, warm and production-like"
     )
     parser.add_argument("--host-gb", type=float, default=24.0, help="pinned host memory, at least 6")
+    parser.add_argument(
+        "--tokens", type=int, default=TOKENS, help="how long each request's cycle of tokens is"
+    )
     parser.add_argument("--seconds", type=float, default=1e9, help="start no cell after this long")
     parser.add_argument("--from", dest="source", type=Path, help="show an earlier run's results")
     parser.add_argument("--png", type=Path, help="draw the results here")
@@ -39,7 +42,7 @@ def main() -> None:
     if arguments.source:
         results = json.loads(arguments.source.read_text())
     else:
-        results = run(arguments.quick, int(arguments.host_gb * 1000**3), arguments.seconds)
+        results = run(arguments.quick, arguments.tokens, int(arguments.host_gb * 1000**3), arguments.seconds)
     if arguments.out:
         arguments.out.write_text(json.dumps(results, indent=1) + "\n")
     for line in table(results):
@@ -50,7 +53,7 @@ def main() -> None:
         draw(results, arguments.png)
 
 
-def cells(quick: bool) -> Iterator[tuple[Shape, bool]]:
+def cells(quick: bool, tokens: int) -> Iterator[tuple[Shape, bool]]:
     """Yield every cell's shape, and whether it is production-like; the most telling ones first."""
     for row_bytes, buffer in (
         ((656, 4096),) if quick else ((656, 4096), (1152, 4096), (656, 6144), (1152, 6144))
@@ -58,10 +61,10 @@ def cells(quick: bool) -> Iterator[tuple[Shape, bool]]:
         for production, contiguous in ((False, False), (True, False), (True, True)):
             for batch in BATCHES:
                 for misses in MISSES:
-                    yield Shape(batch, misses, row_bytes, buffer, contiguous), production
+                    yield Shape(batch, misses, row_bytes, buffer, contiguous, tokens), production
 
 
-def run(quick: bool, host_bytes: int, seconds: float) -> dict[str, Any]:
+def run(quick: bool, tokens: int, host_bytes: int, seconds: float) -> dict[str, Any]:
     import torch
 
     from benchmarks.swap_in_measure import Bench
@@ -77,6 +80,7 @@ def run(quick: bool, host_bytes: int, seconds: float) -> dict[str, Any]:
             "python": platform.python_version(),
         },
         "host_bytes": host_bytes,
+        "cycle_tokens": tokens,
         "limits": {
             "copy_engine_gb_s": bench.copy_engine(),
             "contiguous_gb_s": bench.contiguous(),
@@ -85,7 +89,7 @@ def run(quick: bool, host_bytes: int, seconds: float) -> dict[str, Any]:
         "cells": [],
     }
     limits: dict[tuple[int, int, int, bool], float] = {}
-    for shape, production in cells(quick):
+    for shape, production in cells(quick, tokens):
         if time.perf_counter() - started > seconds:
             break
         key = (shape.row_bytes, shape.batch, shape.misses, production)

@@ -94,7 +94,8 @@ class Bench:
         """Return GB/s of fetching neighbouring rows by the multiprocessors."""
         pools = self.layers(1152)
         rows = torch.arange(count, dtype=torch.int32, device=self.device)
-        return 1152e-3 * count / time_chain([self._fetch(pools[0], count, rows)] * CALLS, None)
+        affine = (1, 4, 132, 256)
+        return 1152e-3 * count / time_chain([self._fetch(pools[0], count, rows, affine)] * CALLS, None)
 
     def copy_engine(self, size: int = 1 << 28) -> float:
         """Return GB/s of one large host-to-device copy."""
@@ -107,7 +108,13 @@ class Bench:
         word = torch.zeros(1, device=self.device)
         return time_calls([lambda: word.add_(1)] * CALLS, None)
 
-    def _fetch(self, pool: torch.Tensor, count: int, rows: torch.Tensor | None) -> Callable[[], None]:
+    def _fetch(
+        self,
+        pool: torch.Tensor,
+        count: int,
+        rows: torch.Tensor | None,
+        shape: tuple[int, int, int, int] | None = None,
+    ) -> Callable[[], None]:
         i32 = {"dtype": torch.int32, "device": self.device}
         if rows is None:
             rows = torch.randint(len(pool), (count,), **i32)
@@ -122,7 +129,7 @@ class Bench:
         )
         seats = torch.empty(max(count, 1 << 16), pool.shape[1], **i32)
         none = torch.empty(0, pool.shape[1], **i32)
-        return lambda: swap_in.copy_rows(plan, pool, seats, none, None)
+        return lambda: swap_in.copy_rows(plan, pool, seats, none, None, shape)
 
 
 def _step(work: Workload, t: int, pools: torch.Tensor, with_copy: bool) -> Callable[[], None]:

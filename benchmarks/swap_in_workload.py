@@ -15,7 +15,7 @@ from hisparse_engine.ops.tables import NONE, HotTables, SwapPlan, TokenTables
 WINDOW = 2048
 PAGE = 64
 POOL_BYTES = 6 * 1000**3
-MAX_TOKENS = 32768
+TOKENS = 16384
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,14 @@ class Shape:
     buffer: int = 4096
     contiguous: bool = False
     """Whether a request's rows lie one after another in host memory, or in random pages of 64 tokens."""
+    most_tokens: int = TOKENS
+    """How long each request's cycle is, where that many rows fit the pool."""
 
     @property
     def tokens(self) -> int:
-        """Tokens of each request: as many as fit the pool, at most 32k."""
+        """Tokens of each request, whole pages."""
         fit = POOL_BYTES // (self.batch * self.row_bytes)
-        return min(MAX_TOKENS, fit // PAGE * PAGE)
+        return min(self.most_tokens, fit // PAGE * PAGE)
 
     @property
     def host_tokens(self) -> int:

@@ -10,14 +10,6 @@
 #include "cuda_on_cpu.h"
 #endif
 
-#ifdef HISPARSE_TRACE
-__device__ long long trace[16];
-#define MARK(i) \
-    if (blockIdx.x == 0 && threadIdx.x == 0) trace[i] = clock64()
-#else
-#define MARK(i)
-#endif
-
 constexpr int NONE = -1;
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;

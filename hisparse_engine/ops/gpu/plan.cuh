@@ -2,43 +2,8 @@
 // choose victims, oldest first.
 #pragma once
 
+#include "runs.cuh"
 #include "seats.cuh"
-
-template <int V>
-struct __align__(4 * V) Run {
-    int at[V];
-};
-
-// V neighbours of a list of k ints, NONE beyond its end.
-template <int V>
-__device__ __forceinline__ void load_run(int (&to)[V], const int* list, int first, int k, bool vectors) {
-    if (vectors) {
-        Run<V> run;
-#pragma unroll
-        for (int v = 0; v < V; ++v) run.at[v] = NONE;
-        if (first < k) run = *reinterpret_cast<const Run<V>*>(list + first);
-#pragma unroll
-        for (int v = 0; v < V; ++v) to[v] = run.at[v];
-    } else {
-#pragma unroll
-        for (int v = 0; v < V; ++v) to[v] = first + v < k ? list[first + v] : NONE;
-    }
-}
-
-template <int V>
-__device__ __forceinline__ void store_run(const int (&from)[V], int* list, int first, int k, bool vectors) {
-    if (vectors) {
-        Run<V> run;
-#pragma unroll
-        for (int v = 0; v < V; ++v) run.at[v] = from[v];
-        if (first < k) *reinterpret_cast<Run<V>*>(list + first) = run;
-    } else {
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-            if (first + v < k) list[first + v] = from[v];
-        }
-    }
-}
 
 // Gives `position` the seat `slot`; whoever sat there has lost it already.
 __device__ __forceinline__ void sit(const PlanArgs& a, const Request& r, int position, int slot) {
@@ -51,21 +16,6 @@ __device__ __forceinline__ void count(const PlanArgs& a, int what, int rows) {
     if (rows) atomicAdd(&a.counts[what], static_cast<unsigned long long>(rows) * a.num_layers);
 }
 
-// Whether this thread's positions and the next thread's first do not ascend strictly, NONE last. Where all threads' do,
-// nothing is there twice.
-template <int V>
-__device__ __forceinline__ bool out_of_order(const int (&position)[V], int after_warp) {
-    int next = __shfl_down_sync(ALL_LANES, position[0], 1);
-    if (lane_id() == WARP - 1) next = after_warp;
-    bool wrong = false;
-#pragma unroll
-    for (int v = 0; v < V; ++v) {  // as unsigned numbers, NONE is the greatest
-        unsigned here = position[v], then = v + 1 < V ? position[v + 1] : next;
-        wrong |= here >= then && then != static_cast<unsigned>(NONE);
-    }
-    return wrong;
-}
-
 constexpr int DISORDER = 1 << 16;  // in a sum of misses
 
 // The team's sum of `value`, and of the threads before this one. Tells the others this block's oldest seat on the way.
@@ -74,7 +24,6 @@ __device__ __forceinline__ Sums team_sum(const Request& r, PlanShared& s, int va
     seat = oldest_of_warp(seat);
     if (lane_id() == 0) s.warp_seats[warp_id()] = seat;
     __syncthreads();
-    MARK(4);
     if (warp_id() == 0) {
         bool real = lane_id() < num_warps();
         int total = __reduce_add_sync(ALL_LANES, real ? s.warp_sums[lane_id()] : 0);
@@ -86,7 +35,6 @@ __device__ __forceinline__ Sums team_sum(const Request& r, PlanShared& s, int va
     }
     before = collect_sum(before, s.warp_sums).before;
     r.team.barrier();
-    MARK(5);
     int theirs = lane_id() < r.team.blocks ? s.team_misses[lane_id()] : 0;
     before += __reduce_add_sync(ALL_LANES, lane_id() < r.team.rank ? theirs : 0);
     return {before, static_cast<int>(__reduce_add_sync(ALL_LANES, theirs))};
@@ -130,7 +78,6 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
     r.team.arrive();
     wait_for_predecessors();
     allow_successors();
-    MARK(0);
 
     const int entry = blockIdx.x / r.team.blocks;
     const int* positions = a.positions + static_cast<long long>(entry) * a.k;
@@ -141,7 +88,6 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
     load_run<V>(position, positions, first, a.k, a.vectors);
     int next = NONE;  // the next warp's first position
     if (lane_id() == WARP - 1 && first + V < a.k) next = positions[first + V];
-    MARK(1);
     if (r.row < 0 || r.length <= 0) {
 #pragma unroll
         for (int v = 0; v < V; ++v) slot[v] = NONE;
@@ -167,7 +113,6 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
     }
     seats.load_used(a, r, 0);
     r.team.wait_for_others();  // they are there, and their shared memory is ready
-    MARK(2);
     bool mine[V];
     int wanted = 0, owned = 0;
 #pragma unroll
@@ -183,7 +128,6 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
     wanted = __reduce_add_sync(ALL_LANES, wanted);
     if (lane_id() == 0) s.warp_wanted[warp_id()] = wanted;
     if (out_of_order(position, next)) owned += DISORDER;
-    MARK(3);
     Sums misses = team_sum(r, s, owned, oldest_of(seats, {r.now, NONE}));
 
     const bool disorder = misses.total >= DISORDER, seat_newest = newest_slot < 0;
@@ -222,19 +166,15 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
         if (threadIdx.x == 0) s.warp_ties[0] = before_block;
         for (int i = threadIdx.x; i < V * static_cast<int>(blockDim.x); i += blockDim.x) victims[i] = NONE;
         count_ages(a, r, s, seats);
-        MARK(6);
         __syncthreads();
         const int first_rank = s.warp_ties[0];
         r.team.barrier();
-        MARK(7);
         int gone[B];
         evicted = take_victims(a, r, s, seats, misses.total + seat_newest, victims, gone);
-        MARK(10);
         if (r.team.thread == 0) {  // by now it has arrived
             for (int block = 0; block < r.team.blocks; ++block) *in_block(&s.first_copy, block) = first_copy;
         }
         r.team.barrier();
-        MARK(11);
         if (r.size <= B * r.team.threads) {  // not before the barrier, which waits for what was stored
 #pragma unroll
             for (int i = 0; i < B; ++i) {
@@ -257,7 +197,6 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
             a.copy_to[copy] = to;
         }
         if (r.team.thread == 0 && seat_newest && newest_slot >= 0) sit(a, r, newest, newest_slot);
-        MARK(12);
     }
     if (disorder) {  // what others have claimed, and the newest position anywhere
         r.team.barrier();
@@ -286,5 +225,4 @@ __global__ void __launch_bounds__(V == 8 ? 1024 : 512, V == 4 ? 2 : 1) plan_swap
             }
         }
     }
-    MARK(15);
 }

@@ -196,7 +196,6 @@ template <int B>
 __device__ __forceinline__ int take_victims(const PlanArgs& a, const Request& r, PlanShared& s, Seats<B>& seats, int needed,
                                             int* victims, int (&gone)[B]) {
     int older_before_block = find_threshold(r, s, needed);
-    MARK(8);
     const int chunk = B * r.team.threads, threshold = s.threshold, ties_taken = s.ties_taken;
     const bool reload = r.size > chunk;
     int older = 0, ties = 0, evicted = 0;
@@ -212,7 +211,6 @@ __device__ __forceinline__ int take_victims(const PlanArgs& a, const Request& r,
     }
     int older_before = publish_sum(older, s.warp_sums), ties_before = publish_sum(ties, s.warp_ties);
     __syncthreads();
-    MARK(9);
     int rank = older_before_block + collect_sum(older_before, s.warp_sums).before;
     int tie = s.ties_before + collect_sum(ties_before, s.warp_ties).before;
     for (int first = 0; first < r.size; first += chunk) {

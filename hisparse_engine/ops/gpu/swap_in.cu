@@ -1,6 +1,7 @@
 // The C interface of the swap-in kernels: each function launches on the stream it is given and returns a CUDA error code.
 #include "copy.cuh"
 #include "plan.cuh"
+#include "rows.cuh"
 #include "shrink.cuh"
 
 namespace {
@@ -67,10 +68,6 @@ extern "C" {
 const char* hisparse_error(int code) { return cudaGetErrorString(static_cast<cudaError_t>(code)); }
 
 #ifdef __CUDACC__
-#ifdef HISPARSE_TRACE
-int hisparse_trace(long long* out) { return cudaMemcpyFromSymbol(out, trace, sizeof(trace)); }
-#endif
-
 int hisparse_multiprocessors(int device, int* count) {
     return cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, device);
 }

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import random
+import re
 from ctypes import c_void_p
+from pathlib import Path
 from typing import cast
 
 import pytest
 import torch
 
-from hisparse_engine.ops.gpu import swap_in
+from hisparse_engine.ops.gpu import swap_in, swap_in_library
+from hisparse_engine.ops.gpu.build import SOURCES
 from hisparse_engine.ops.interface import Operations
 from hisparse_engine.ops.reference import swap_in as reference
 from hisparse_engine.ops.tables import MISSES, NONE, SwapPlan
@@ -31,10 +34,22 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 @pytest.fixture
 def ops(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Operations:
     library.hisparse_error.restype = ctypes.c_char_p
-    monkeypatch.setattr(swap_in, "_library", lambda: library)
-    monkeypatch.setattr(swap_in, "_stream", lambda: c_void_p(0))
-    monkeypatch.setattr(swap_in, "_multiprocessors", lambda device: 3)
+    for module in (swap_in, swap_in_library):
+        monkeypatch.setattr(module, "library", lambda: library)
+    monkeypatch.setattr(swap_in, "stream", lambda: c_void_p(0))
+    monkeypatch.setattr(swap_in, "multiprocessors", lambda device: 3)
     return cast(Operations, swap_in)
+
+
+def test_every_function_that_is_called_is_there() -> None:
+    called = set()
+    for module in (swap_in, swap_in_library):
+        called |= set(re.findall(r"\.(hisparse_\w+)", Path(module.__file__).read_text())) - {
+            "hisparse_engine"
+        }
+    defined = set(re.findall(r"\b(hisparse_\w+)\(", (SOURCES / "swap_in.cu").read_text()))
+    assert len(called) == 8
+    assert called <= defined
 
 
 @pytest.mark.parametrize("team", [1, 2, 8])
