@@ -7,18 +7,20 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 
-Step: TypeAlias = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+Step: TypeAlias = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 NUM_INPUTS = 3
 """Integers a request that a step starts from."""
 
 
 class StepResult(NamedTuple):
-    """What a step left on the device; overwritten by the next run of the same runner."""
+    """What a step left on the device; overwritten by the next run of any runner with the same ``pool``.
+
+    Graphs captured into one pool share their memory: only the stream that replays them may read this, before it goes on.
+    """
 
     logits: torch.Tensor  # [size, vocab]
     tokens: torch.Tensor  # int64 [size]
-    home: torch.Tensor  # int32 [size]
 
 
 class StepRunner(Protocol):

@@ -54,6 +54,7 @@ class TableDecoder:
         top_k = model.config.index_topk
         self._rows: Rows
         self._staged: torch.Tensor | None = None
+        self._home = torch.empty((2, max_running), dtype=torch.int32, device=self._device)
         if isinstance(coordinator, TableHiSparseCoordinator):
             self._rows = TwoTierRows(coordinator, max_running, top_k)
             shape = (2, layout.num_layers * max_running, layout.row_dim)
@@ -115,7 +116,8 @@ class TableDecoder:
         if isinstance(self._coordinator, TableHiSparseCoordinator):
             staged = self._staged_for(parity, runner.size)
             assert staged is not None
-            self._backups[parity] = self._coordinator.end_step(seats, staged, step.home)
+            home = self._home[parity, : runner.size]
+            self._backups[parity] = self._coordinator.end_step(seats, staged, home)
         return output
 
     def _inputs(
@@ -132,20 +134,25 @@ class TableDecoder:
         )
         return inputs
 
-    def _step(self, inputs: torch.Tensor, parity: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return (logits, greedy tokens int64 ``[batch]``, home slots of the new rows); the captured part of a step."""
+    def _step(self, inputs: torch.Tensor, parity: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (logits, greedy tokens int64 ``[batch]``); the captured part of a step.
+
+        What the backup reads beside the next step, the new rows and their home slots, is kept in memory of their own.
+        """
         rows, lengths, given = inputs
         real = rows != NONE
         row = torch.where(real, rows, len(self._last_tokens) - 1).long()
         known = self._coordinator.requests.tokens
         starts = known.start[rows.clamp(min=0).long()]
         at = starts + (lengths - 1).clamp(min=0)
+        home = self._home[parity, : len(rows)]
+        home.copy_(torch.where(real, known.home[at], NONE))
         batch = Batch(
             rows,
             lengths,
             starts,
             torch.where(real, known.index_slots[at], NONE),
-            torch.where(real, known.home[at], NONE),
+            home,
             self._staged_for(parity, len(rows)),
         )
         self._rows.begin()
@@ -154,7 +161,7 @@ class TableDecoder:
         logits = self._model.logits(self._model.forward(tokens, view))
         greedy = logits.argmax(dim=-1)
         self._last_tokens.index_copy_(0, row, greedy)
-        return logits, greedy, batch.home
+        return logits, greedy
 
     def _staged_for(self, parity: int, size: int) -> torch.Tensor | None:
         """Return ``[layers, size, row_dim]``: where a step of this size leaves its new rows for their backup."""
