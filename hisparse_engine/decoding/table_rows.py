@@ -107,6 +107,8 @@ class TwoTierRows:
         self._plan: SwapPlan | None = None
         self._beside = make_fork(self._device)
         self._fetched: torch.cuda.Event | None = None
+        self._sent: list[torch.cuda.Event | None] = [None, None]
+        """When the rows in each half of the scratch memory have left it."""
 
     # ---- decode ----------------------------------------------------------------------------------------------
 
@@ -175,8 +177,9 @@ class TwoTierRows:
         pools, start = self._coordinator, seat.length - len(new)
         rows = pools.scratch[layer % 2]
         pools.link.wait_for(self._fetched)
+        pools.link.wait_for(self._sent[layer % 2])
         rows[start : seat.length].copy_(new)
-        staged = pools.send_home(layer, seat, start, rows[start : seat.length])
+        staged = self._sent[layer % 2] = pools.send_home(layer, seat, start, rows[start : seat.length])
         self._fetched = pools.fetch_earlier(layer + 1, seat, start)
         if last:
             count = min(seat.length, seat.device.size)
