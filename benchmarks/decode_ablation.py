@@ -15,6 +15,7 @@ from benchmarks.decode_scenario import Mode
 from hisparse_engine.ops.interface import Operations
 from hisparse_engine.ops.tables import NONE, HotTables, SwapPlan, TokenTables
 
+_MEAN_SIZE = 2048**-0.5  # of the mean of so many random rows
 SWAP_IN, ATTEND, SELECT, REST = "swap-in and backup", "attend", "select", "the model"
 LEVELS: Mapping[Mode, tuple[tuple[str, frozenset[str]], ...]] = {
     "hierarchical": (
@@ -41,6 +42,7 @@ class Without:
 
     def __init__(self, ops: Operations, gone: frozenset[str]) -> None:
         self._ops, self._gone = ops, gone
+        self._noise: dict[tuple[int, ...], torch.Tensor] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ops, name)
@@ -53,9 +55,14 @@ class Without:
     def attend(
         self, query: torch.Tensor, rows: torch.Tensor, slots: torch.Tensor, **how: Any
     ) -> torch.Tensor:
-        """Attend, or return zeros."""
+        """Attend, or return the same noise each time: tokens have to stay apart, or they share their experts."""
         if ATTEND in self._gone:
-            return query.new_zeros((*query.shape[:2], how["latent_dim"]))
+            shape = (*query.shape[:2], how["latent_dim"])
+            if shape not in self._noise:
+                generator = torch.Generator(query.device).manual_seed(1)
+                values = torch.randn(shape, generator=generator, device=query.device, dtype=torch.float32)
+                self._noise[shape] = (_MEAN_SIZE * values).to(query.dtype)
+            return self._noise[shape]
         return self._ops.attend(query, rows, slots, **how)
 
     def plan_swap_in(

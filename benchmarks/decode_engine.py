@@ -40,7 +40,8 @@ SETTLING_STEPS = 24
 """Steps in which a lone request's hot buffer can grow to its whole sequence."""
 HISTORY_STEPS = 512
 """Steps of the past that hot buffers have seen when a measurement begins."""
-_FIRST_TOKEN = 7
+_TOKEN_STRIDE = 7919
+"""Requests begin with different tokens: the same ones would go through the same few experts."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class WithoutPrefill:
         if isinstance(self._coordinator, TableHiSparseCoordinator):
             self._coordinator.make_room_for_prompt(seat)
             self._coordinator.seat_prompt(seat, None)
-        token = torch.full((1,), _FIRST_TOKEN, dtype=torch.int64, device=self._model.device)
+        first = (1 + _TOKEN_STRIDE * request.id) % self._model.config.vocab_size
+        token = torch.full((1,), first, dtype=torch.int64, device=self._model.device)
         self._inner._remember([seat], token)  # type: ignore[list-item]
         logits = torch.empty((1, 1), device=self._model.device)
         return StepOutput(

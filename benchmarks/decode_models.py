@@ -19,14 +19,22 @@ MODELS: dict[str, Callable[[int, int], ModelConfig]] = {
 """Name → config of (layers, experts a layer). The first layer is dense; GLM-5.2 shares the indexer of one layer in four."""
 
 COMMON_DIRECTION = 2.0
-"""What all embeddings share, in standard deviations of what tells them apart; without it the own indexer selects anew."""
+"""What embeddings can be made to share, in standard deviations of what tells them apart."""
 
 
 @torch.inference_mode()
 def random_model(config: ModelConfig, device: torch.device) -> DsaModel:
-    """Make a model in bf16 on ``device``, whose hidden states share a direction as a trained model's do."""
-    model = DsaModel(RandomWeights(1, torch.bfloat16, device), config)
-    generator = torch.Generator(device).manual_seed(2)
-    common = torch.randn(config.hidden_size, generator=generator, device=device, dtype=torch.bfloat16)
+    """Make a model in bf16 on ``device``; its router spreads tokens evenly, for nothing is common to them."""
+    return DsaModel(RandomWeights(1, torch.bfloat16, device), config)
+
+
+@torch.inference_mode()
+def share_direction(model: DsaModel) -> None:
+    """Give all hidden states a direction in common, as a trained model's have: without it its indexer selects anew.
+
+    Tokens then go through fewer experts than a balanced router would send them to.
+    """
+    generator = torch.Generator(model.device).manual_seed(2)
+    width = model.config.hidden_size
+    common = torch.randn(width, generator=generator, device=model.device, dtype=model.embedding.dtype)
     model.embedding += COMMON_DIRECTION * common
-    return model

@@ -18,7 +18,7 @@ from benchmarks.decode_calibration import read_table, turnover_for
 from benchmarks.decode_engine import BenchEngine, Setting
 from benchmarks.decode_locality import Locality
 from benchmarks.decode_measure import measure
-from benchmarks.decode_models import MODELS, random_model
+from benchmarks.decode_models import MODELS, random_model, share_direction
 from benchmarks.decode_parts import profile, split
 from benchmarks.decode_pinned import HostMemory
 from benchmarks.decode_scenario import Budget, Cell, Mode, Scenario, cells
@@ -194,5 +194,7 @@ def host_memory_for(runs: list[argparse.Namespace]) -> HostMemory:
 
 def make_model(options: argparse.Namespace) -> DsaModel:
     model = random_model(MODELS[options.model](options.layers, options.experts), torch.device("cuda"))
+    if options.own_indexer:
+        share_direction(model)
     say(f"{options.model}: {torch.cuda.memory_allocated() / 1e9:.1f} GB on the device")
     return model
