@@ -10,6 +10,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+LEAST = tl.constexpr(-3.4028234663852886e38)
+"""The least score: what is no number counts as this, so that there always are k best."""
+
 
 @triton.jit
 def _to_fp8_range(largest):
@@ -107,6 +110,7 @@ def score_positions(
             if HAS_SCALES:
                 score *= tl.load(scales + key_slot)[:, None]
             is_own = position[:, None] < own_length[None, :]
+            score = tl.where(score > LEAST, score, LEAST)
             tl.store(own_scores[None, :] + position[:, None], score, mask=is_own)
         tile = end
 

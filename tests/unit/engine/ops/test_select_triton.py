@@ -103,19 +103,22 @@ def tensors(case: Case) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[dict, dict]]:
-    folder = tmp_path_factory.mktemp("cases")
     random.seed(5)
     torch.manual_seed(5)
-    names, drawn = [], []
-    for i, case in enumerate(CASES):
-        drawn.append(tensors(case))
-        names.append(str(folder / f"{i}.pt"))
-        torch.save(drawn[-1], names[-1])
+    drawn = [tensors(case) for case in CASES]
+    return list(zip(drawn, interpret(drawn, tmp_path_factory.mktemp("cases")), strict=True))
+
+
+def interpret(drawn: list[dict], folder: Path) -> list[dict]:
+    """Store and score ``drawn`` cases under the interpreter."""
+    names = [str(folder / f"{i}.pt") for i in range(len(drawn))]
+    for name, case in zip(names, drawn, strict=True):
+        torch.save(case, name)
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'metrics'}"}
     command = [sys.executable, "-c", INTERPRETED, *names]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return [(case, torch.load(name + ".out")) for case, name in zip(drawn, names, strict=True)]
+    return [torch.load(name + ".out") for name in names]
 
 
 @pytest.mark.parametrize("i", range(len(CASES)))
@@ -137,6 +140,14 @@ def test_scores_are_those_of_the_reference(results: list[tuple[dict, dict]], i: 
         elif case["group"] == 1 or largest <= K:
             assert bool(result["scores"][t].isnan().all())  # nothing is computed that nothing needs
         assert bool(result["scores"][t, length:].isnan().all())
+
+
+def test_what_is_no_number_gets_a_score_that_top_k_can_rank(tmp_path: Path) -> None:
+    case = tensors(CASES[1])
+    case["weights"][0], case["weights"][1, 0] = torch.nan, -torch.inf
+    result = interpret([case], tmp_path)[0]["scores"]
+    assert bool((result[0, :33] == torch.finfo().min).all())
+    assert bool((result[1, :80] >= torch.finfo().min).all())
 
 
 @pytest.mark.parametrize("i", range(len(CASES)))
