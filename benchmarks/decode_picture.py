@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from benchmarks.decode_ablation import ATTEND, REST, SELECT, SWAP_IN
 from benchmarks.decode_results import best
@@ -78,6 +78,8 @@ def _throughput(rows: list[Row], path: Path) -> bool:
                 0.98, 0.04, f"{ratio:.1f} × resident's best", transform=axis.transAxes, ha="right", color=_INK
             )
         axis.set(xscale="log", yscale="log", xlabel="requests at a time")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axis.set_xticks(_powers(_most(of_context)), [str(n) for n in _powers(_most(of_context))])
         axis.minorticks_off()
 
@@ -100,12 +102,8 @@ def _latency(rows: list[Row], path: Path) -> bool:
 
 
 def _misses(rows: list[Row], path: Path) -> bool:
-    """Throughput at the most requests, for every miss rate that was measured."""
-    full = [
-        row
-        for row in rows
-        if row["most"] and row["mode"] == "hierarchical" and row["selection"] != "own indexer"
-    ]
+    """Throughput at the most requests, for every miss rate that was measured, by the misses that there were."""
+    full = [row for row in rows if row["most"] and row["mode"] == "hierarchical"]
     rates: dict[int, set[str]] = {}
     for row in full:
         rates.setdefault(row["context"], set()).add(row["selection"])
@@ -114,15 +112,35 @@ def _misses(rows: list[Row], path: Path) -> bool:
         return False
 
     def draw(axis: Axes, of_context: list[Row]) -> None:
-        points = sorted((float(row["selection"].split()[0]), row["tokens_per_second"]) for row in of_context)
-        axis.plot(*zip(*points, strict=True), marker="o", ms=3.5, color=COLOURS["hierarchical"])
+        points = sorted((_misses_of(row), row["tokens_per_second"]) for row in of_context)
+        axis.plot(
+            *zip(*points, strict=True),
+            marker="o",
+            ms=3.5,
+            color=COLOURS["hierarchical"],
+            label="hierarchical",
+        )
+        for row in of_context:
+            if row["selection"] == "own indexer":
+                at = _misses_of(row), row["tokens_per_second"]
+                axis.annotate(
+                    "own indexer,\nrandom weights",
+                    at,
+                    (-4, -24),
+                    textcoords="offset points",
+                    ha="right",
+                    fontsize=8,
+                )
         requests = max(row["concurrency"] for row in of_context)
         axis.set(
-            xlabel=f"misses a step, request and group; {requests} requests",
-            ylim=(0, 1.1 * max(p[1] for p in points)),
+            xlabel=f"misses a step, request and layer; {requests} requests", ylim=(0, 1.1 * points[0][1])
         )
 
     return _panels(full, path, draw, "tokens / s")
+
+
+def _misses_of(row: Row) -> float:
+    return float(row["misses_per_step"] / row["concurrency"] / row["layers"])
 
 
 def _parts(rows: list[Row], path: Path) -> bool:
@@ -146,7 +164,7 @@ def _parts(rows: list[Row], path: Path) -> bool:
         names = [f"{_kilo(row['context'])}, {row['concurrency']} requests, {row['mode']}" for row in apart]
         axis.set_yticks(range(len(apart)), names)
         axis.invert_yaxis()
-        axis.set_xlabel("ms a step: what it is shorter by without the part")
+        axis.set_xlabel("ms a step")
         _finish(axis)
         figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
         figure.savefig(path, dpi=_DPI)

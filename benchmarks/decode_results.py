@@ -37,14 +37,15 @@ def identity(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a results file; none where there is no file."""
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []  # type: ignore[no-any-return]
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Merge rows into the file, and return all that it has now."""
+    """Merge rows into the file, and return all that it has now; what else is in it stays."""
     merged = merge(read(path), rows)
+    others = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"benchmark": "decode"}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"benchmark": "decode", "rows": merged}, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(others | {"rows": merged}, indent=1) + "\n", encoding="utf-8")
     return merged
 
 

@@ -73,7 +73,7 @@ class BinnedLru(ExactLru):
     A histogram of the bins ranks all seats in one pass, without sorting. The default is the CUDA kernel's.
     """
 
-    def __init__(self, num_seats: int, exact: int = 512, parts: int = 16) -> None:
+    def __init__(self, num_seats: int, exact: int = 32, parts: int = 16) -> None:
         super().__init__(num_seats)
         self._exact, self._parts = exact, parts
 

@@ -96,6 +96,9 @@ def test_a_second_run_replaces_what_it_measured_again(tmp_path: Path) -> None:
     merged = decode_results.write(path, [row(2, 25.0), row(4, 40.0)])
     assert [(r["concurrency"], r["tokens_per_second"]) for r in merged] == [(1, 10.0), (2, 25.0), (4, 40.0)]
     assert decode_results.read(path) == merged
+    path.write_text(path.read_text().replace('"benchmark"', '"notes": ["kept"], "benchmark"'))
+    decode_results.write(path, [])
+    assert '"kept"' in path.read_text()
 
 
 def test_the_best_row_is_one_without_an_error() -> None:

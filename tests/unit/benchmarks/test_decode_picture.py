@@ -22,7 +22,7 @@ def rows(model: str = "m") -> list[dict[str, Any]]:
                     "model": model, "selection": "32 misses", "context": context, "mode": mode,
                     "concurrency": concurrency, "most": concurrency == most, "step_ms": step,
                     "tokens_per_second": 1000 * concurrency / step,
-                    "itl_p50_ms": step, "itl_p99_ms": 1.1 * step,
+                    "itl_p50_ms": step, "itl_p99_ms": 1.1 * step, "layers": 4, "misses_per_step": 128 * concurrency,
                 }  # fmt: skip
                 if concurrency in (1, most):
                     row["parts_ms"] = {
@@ -54,7 +54,11 @@ def test_a_model_gets_its_pictures(tmp_path: Path) -> None:
 
 def test_miss_rates_are_drawn_when_there_are_three(tmp_path: Path) -> None:
     full = [row for row in rows() if row["most"] and row["mode"] == "hierarchical"]
-    others = [{**row, "selection": f"{misses} misses"} for row in full for misses in (0, 128)]
+    others = [
+        {**row, "selection": name, "misses_per_step": misses}
+        for row in full
+        for name, misses in (("0 misses", 0), ("own indexer", 9000))
+    ]
     paths = save_pictures([*rows(), *others], tmp_path)
     assert "perf-decode-m-misses.png" in {path.name for path in paths}
 
