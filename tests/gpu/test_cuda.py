@@ -9,6 +9,7 @@ import torch
 
 from hisparse_engine.demo.checkpoint import ensure_demo_checkpoint
 from tests.gpu.equivalence import CASES, Case, compare
+from tests.gpu.late_copies import check
 
 pytestmark = [
     pytest.mark.gpu,
@@ -23,3 +24,10 @@ def test_hierarchical_equals_resident_bit_for_bit(tmp_path: Path, case: Case) ->
     assert (result.logits_different, result.tokens_equal, result.verify_mismatches) == (0, True, 0)
     assert result.verify_checks > 0
     assert result.decoder == ("TableDecoder" if case.kernels == "auto" else "EagerDecoder")
+
+
+@pytest.mark.parametrize("profile", [False, True])
+def test_nothing_depends_on_when_copies_run(tmp_path: Path, profile: bool) -> None:
+    result = check(ensure_demo_checkpoint(tmp_path), profile=profile)
+    assert result["swap_in_misses"] > 0
+    assert (result["launches_different"], result["tokens_equal"], result["verify_mismatches"]) == (0, True, 0)
