@@ -88,12 +88,13 @@ def batch_sizes(max_running: int) -> list[int]:
 
 
 def _request_tables(shapes: StepShapes) -> int:
-    """Return bytes of where each running request's stretch begins, its last token, and its hot buffer's slots."""
+    """Return bytes of where each running request's stretch begins, its last token, its new rows' homes, its hot buffer."""
     rows = shapes.max_running
+    both_modes = rows * (_INT64 + _PARITIES * _INT32) + (rows + 1) * _INT64
     if shapes.resident:
-        return rows * _INT64 + (rows + 1) * _INT64
+        return both_modes
     max_buffer = min(shapes.max_length, shapes.sizes.device_tokens)
-    return rows * (_INT64 + _INT32 + _INT32 * max_buffer) + (rows + 1) * _INT64 + _COUNTERS_BYTES
+    return both_modes + rows * (_INT32 + _INT32 * max_buffer) + _COUNTERS_BYTES
 
 
 def _swap_plans(shapes: StepShapes) -> int:
@@ -105,10 +106,10 @@ def _swap_plans(shapes: StepShapes) -> int:
 
 
 def _graph_results(shapes: StepShapes) -> int:
-    """Return bytes of the logits, tokens and home slots that each graph leaves, and of its inputs."""
+    """Return bytes of the logits and tokens that each graph leaves, and of its inputs."""
     requests = (1 if shapes.resident else _PARITIES) * sum(batch_sizes(shapes.max_running))
     logits = shapes.model.vocab_size * shapes.itemsize
-    return requests * (logits + _INT64 + _INT32 + _INPUTS * _INT32)
+    return requests * (logits + _INT64 + _INPUTS * _INT32)
 
 
 def _activations(shapes: StepShapes) -> int:

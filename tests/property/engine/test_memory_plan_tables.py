@@ -93,7 +93,7 @@ def test_graphs_leave_logits_tokens_and_home_slots() -> None:
     model = tiny_config()
     sizes = PoolSizes(40, 40, 40, TOP_K)
     parts = {p.name: p.num_bytes for p in plan_of(model, sizes, running=5).all_parts()}
-    one = 256 * 2 + 8 + 4 + 3 * 4  # logits in bf16, token, home slot, inputs
+    one = 256 * 2 + 8 + 3 * 4  # logits in bf16, token, inputs
     assert parts["results of CUDA graphs"] == 2 * (1 + 2 + 4 + 5) * one
 
 
@@ -107,7 +107,7 @@ def test_the_estimate_of_attention_shares_bounds_what_attention_chooses(heads: i
     pytest.importorskip("triton")
     from hisparse_engine.ops.gpu.attention_rules import Device, choose_shares, choose_tiling
 
-    for device in (Device(132, is_hopper=True), Device(132, is_hopper=False)):
+    for device in (Device(132, True, True), Device(132, True, False), Device(132, False, False)):
         tiling = choose_tiling(heads, 576, 512, top_k, torch.bfloat16, device)
         for tokens in (*range(1, 66), 96, 128, 199, 231, 256, 297, 363, 397, 462, 512, 793, 1024, 1585, 2048):
             shares = choose_shares(tokens, heads, top_k, tiling, device)
