@@ -110,7 +110,10 @@ class TablePrefillPass:
         self._last = last
         device, start = tokens.start.device, seat.length - num_tokens
         self.positions = torch.arange(start, seat.length, device=device)
-        self._starts = torch.full((num_tokens,), seat.stretch.start, dtype=torch.int64, device=device)
+        # One element expanded: it shows that all tokens are of one request and may share what is loaded.
+        self._starts = torch.full((1,), seat.stretch.start, dtype=torch.int64, device=device).expand(
+            num_tokens
+        )
         self._lengths = (self.positions + 1).int()
         self._index_slots = tokens.index_slots[seat.stretch.start + start : seat.stretch.start + seat.length]
         rows.begin_prompt(seat, num_tokens, last=last)
