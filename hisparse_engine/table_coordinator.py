@@ -130,10 +130,11 @@ class TableHiSparseCoordinator(TwoTierPools):
         if count == 0 or layer >= self.layout.num_layers:
             return None
         target, source = self.scratch[layer % 2], self.host_pool.rows[layer]
+        runs = runs_in_order(seat.host.slots[:count])
 
         def copy() -> None:
             at = 0
-            for run in runs_in_order(seat.host.slots[:count]):
+            for run in runs:
                 target[at : at + run.length].copy_(source[run.start : run.stop], non_blocking=True)
                 at += run.length
 
@@ -142,10 +143,11 @@ class TableHiSparseCoordinator(TwoTierPools):
     def send_home(self, layer: int, seat: Seat, start: int, rows: torch.Tensor) -> torch.cuda.Event | None:
         """Begin to copy ``rows [n, row_dim]`` of positions ``start …`` to their home in one layer."""
         target = self.host_pool.rows[layer]
+        runs = runs_in_order(seat.host.slots[start : start + len(rows)])
 
         def copy() -> None:
             at = 0
-            for run in runs_in_order(seat.host.slots[start : start + len(rows)]):
+            for run in runs:
                 target[run.start : run.stop].copy_(rows[at : at + run.length], non_blocking=True)
                 at += run.length
 

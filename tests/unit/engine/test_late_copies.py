@@ -15,31 +15,38 @@ from tests.support.models import BACKENDS, TOP_K, RecordingEngine, engine_config
 
 MODEL = tiny_model(seed=5, max_position_embeddings=512)
 ARRIVALS = {0: 150, 3: 40, 12: 90, 14: 210, 30: 60}  # step: tokens of the prompt that comes then
+DOCUMENT = random_prompt(80, 7)  # with which every other one begins
 
 
 def serve(**fields: Any) -> list[torch.Tensor]:
     """Return the logits of requests that come one by one, in buffers so small that rows come back from the host."""
     sizes = {"device_buffer_size": TOP_K, "device_tokens": 5 * (TOP_K + 1), "host_tokens": 2048}
-    config = engine_config(hisparse=sizes, prefix_reuse=False, max_running_requests=5, **fields)
+    config = engine_config(hisparse=sizes, max_running_requests=5, **fields)
     engine = RecordingEngine(MODEL, config, backend=BACKENDS["tables"])
     requests: list[Request] = []
     for step in range(40):
         if step in ARRIVALS:
-            params = SamplingParams(30, ignore_eos=True)
-            requests.append(engine.add_request(random_prompt(ARRIVALS[step], step), params))
+            prompt = DOCUMENT[: 80 * (step % 2 == 0)] + random_prompt(ARRIVALS[step], step)
+            requests.append(engine.add_request(prompt, SamplingParams(30, ignore_eos=True)))
+        if step == 20:
+            engine.abort(requests[2])
         engine.step()
     engine.run()
     assert engine.coordinator.counters.misses > 100
-    return [engine.logits_of(request) for request in requests]
+    assert (engine.scheduler.num_prefix_hit_tokens > 0) == engine.config.prefix_reuse
+    return [torch.stack(logits) for logits in engine.recorded.values()]
 
 
-@pytest.mark.parametrize("chunk", [4096, 64])
-def test_no_bit_depends_on_when_copies_run(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    expected = serve(prefill_chunk_size=chunk)
+@pytest.mark.parametrize("prefix_reuse", [False, True])
+@pytest.mark.parametrize("chunk", [4096, 17])
+def test_no_bit_depends_on_when_copies_run(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, prefix_reuse: bool
+) -> None:
+    expected = serve(prefill_chunk_size=chunk, prefix_reuse=prefix_reuse)
     monkeypatch.setattr(table_coordinator, "make_link", lambda _: LateLink())
     monkeypatch.setattr(table_decoder, "make_runner", SharedMemoryStep)
-    monkeypatch.setattr(
-        output, "to_host", torch.clone
-    )  # as on a CUDA device: copied before the next step begins
-    for late, immediate in zip(serve(prefill_chunk_size=chunk), expected, strict=True):
-        torch.testing.assert_close(late, immediate, rtol=0, atol=0)
+    # as on a CUDA device, where tokens are copied before the next step begins
+    monkeypatch.setattr(output, "to_host", torch.clone)
+    late = serve(prefill_chunk_size=chunk, prefix_reuse=prefix_reuse)
+    for logits, immediate in zip(late, expected, strict=True):
+        torch.testing.assert_close(logits, immediate, rtol=0, atol=0)
