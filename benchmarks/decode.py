@@ -7,8 +7,7 @@ The model has the released attention shapes, random weights, and a share of the 
 real one; requests get their context without a prefill. Selection follows a locality model that costs `--misses` rows a
 step, request and index group in a full-size hot buffer, or the model's own indexer (`--own-indexer`), which with random
 weights selects almost anything at every step. Each mode runs every concurrency that fits its pools.
-`--parts` leaves parts of the step out, one after the other. PyTorch's profiler only splits what then is left, at the
-end: graphs in which rows are swapped in, replayed under it, ended in an illegal access (torch 2.11, CUDA 13.0).
+`--parts` leaves parts of the step out, one after the other; PyTorch's profiler splits what then is left, at the end.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ class Bench:
     def split_model(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield the rows that were taken apart with the times of the kernels that then were left, ms a step.
 
-        To be done last: PyTorch's profiler and graphs in which rows are swapped in do not go together.
+        To be done last: the profiler makes whatever comes after it slower.
         """
         for row in rows:
             if "parts_ms" not in row or out_of_time(self._options, "a profile"):
