@@ -20,6 +20,7 @@ from hisparse_engine.cli import main
 from hisparse_engine.models.dsa import DsaModel
 from hisparse_engine.request import Request, SamplingParams
 from tests.support.models import (
+    BACKENDS,
     TOP_K,
     RecordingEngine,
     edit_config,
@@ -202,9 +203,16 @@ def smallest_pools(batch: int) -> dict[str, int]:
 
 
 def run(
-    model: DsaModel, mode: str, prompts: list[list[int]], pools: dict[str, int], **fields: Any
+    model: DsaModel,
+    mode: str,
+    prompts: list[list[int]],
+    pools: dict[str, int],
+    backend: str = "eager",
+    **fields: Any,
 ) -> tuple[RecordingEngine, list[Request]]:
-    engine = RecordingEngine(model, engine_config(mode=mode, hisparse=pools, **fields))
+    engine = RecordingEngine(
+        model, engine_config(mode=mode, hisparse=pools, **fields), backend=BACKENDS[backend]
+    )
     params = SamplingParams(max_new_tokens=NEW_TOKENS, ignore_eos=True)
     requests = [engine.add_request(prompt, params) for prompt in prompts]
     engine.run()
@@ -218,10 +226,12 @@ def assert_same(engine: RecordingEngine, requests: list[Request], answers: tuple
         assert worst.max() < TOLERANCE, f"token {int(worst.argmax())}: logits differ by {worst.max():.2e}"
 
 
-def test_hierarchical_mixed_batch_with_the_smallest_legal_buffers(reference: Reference) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_hierarchical_mixed_batch_with_the_smallest_legal_buffers(reference: Reference, backend: str) -> None:
     pools = smallest_pools(batch=4)
     assert pools["device_tokens"] < LONGEST
-    engine, requests = run(reference.model, "hierarchical", [a.prompt for a in reference.answers], pools)
+    prompts = [answer.prompt for answer in reference.answers]
+    engine, requests = run(reference.model, "hierarchical", prompts, pools, backend)
     assert_same(engine, requests, reference.answers)
     counters = engine.coordinator.counters
     assert counters.misses > 0
@@ -229,19 +239,28 @@ def test_hierarchical_mixed_batch_with_the_smallest_legal_buffers(reference: Ref
     assert engine.coordinator.get_token_stats().host_tokens == 0
 
 
-def test_resident_mixed_batch(reference: Reference) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_resident_mixed_batch(reference: Reference, backend: str) -> None:
     pools = {"device_tokens": sum(PROMPT_LENGTHS) + 4 * NEW_TOKENS}
-    engine, requests = run(reference.model, "resident", [a.prompt for a in reference.answers], pools)
+    prompts = [answer.prompt for answer in reference.answers]
+    engine, requests = run(reference.model, "resident", prompts, pools, backend)
     assert_same(engine, requests, reference.answers)
     assert engine.coordinator.counters.misses == 0
 
 
-def test_hierarchical_one_at_a_time_in_short_chunks(reference: Reference) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_hierarchical_one_at_a_time_in_short_chunks(reference: Reference, backend: str) -> None:
     """Prompts far longer than the device pool stream through it, 48 tokens a step."""
     pools = smallest_pools(batch=1)
     for answer in reference.answers:
         engine, requests = run(
-            reference.model, "hierarchical", [answer.prompt], pools, prefill_chunk_size=48, verify_every=1
+            reference.model,
+            "hierarchical",
+            [answer.prompt],
+            pools,
+            backend,
+            prefill_chunk_size=48,
+            verify_every=1,
         )
         assert_same(engine, requests, (answer,))
         assert engine.coordinator.counters.verify_checks > 0
