@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.metrics.support import published
+from tests.unit.metrics.support import make_step, published
 from tests.unit.sidecar.process import ROOT, WAIT_S, Sidecar, environment
 from tests.unit.sidecar.support import ACCESS, CRASH, NO_HOST, decode, prefill
 
@@ -178,7 +178,7 @@ def test_pages_and_logs_in_one_exposition_whatever_the_environment(tmp_path: Pat
         sidecar.wait_for("hisparse_source_up", 1)
         append(log, decode(41422))
         sidecar.wait_for("hisparse_host_tokens", 41422, engine_name="sglang")
-        assert sidecar.value("hisparse_host_tokens", engine_name="test") == 102
+        assert sidecar.value("hisparse_host_tokens", engine_name="test") == make_step().levels.host_tokens
         text = sidecar.scrape() or ""
         assert text.count("# TYPE hisparse_host_tokens gauge") == 1
     assert recorder
