@@ -1,7 +1,7 @@
 """From logits to tokens: greedy, or temperature and nucleus sampling with each request's own random stream.
 
-Everything runs where the logits are and waits for nothing: the only random part, one uniform number a draw, comes from
-the request's own generator on the CPU, so that a request's tokens depend neither on its neighbours nor on the device.
+Everything runs where the logits are and waits for nothing: the only random part, one number a draw, comes from the
+request's own generator on the CPU, so that a request's tokens depend neither on its neighbours nor on the device.
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ from collections.abc import Sequence
 import torch
 
 from hisparse_engine.request import Request, TokenLogprobs
+
+_KEYS = 1 << 62
+_GOLDEN, _MIX_1, _MIX_2 = (
+    c - (1 << 64) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)  # as int64
 
 
 def sample(logits: torch.Tensor, requests: Sequence[Request]) -> torch.Tensor:
@@ -23,43 +28,54 @@ def draw_where_asked(logits: torch.Tensor, requests: Sequence[Request], greedy: 
     rows = [row for row, request in enumerate(requests) if request.params.temperature > 0]
     if not rows:
         return greedy
-    settings = [
-        (
-            row,
-            requests[row].params.temperature,
-            requests[row].params.top_p,
-            float(torch.rand((), generator=requests[row].generator, dtype=torch.float64)),
-        )
-        for row in rows
-    ]
-    row, temperature, top_p, uniform = _on_device(settings, logits.device).unbind(1)
-    chosen = row.long()
-    return greedy.index_copy(0, chosen, _draw(logits[chosen], temperature, top_p, uniform))
+    keys = [int(torch.randint(_KEYS, (), generator=requests[row].generator)) for row in rows]
+    params = [requests[row].params for row in rows]
+    chosen = _on_device(torch.tensor(rows), logits.device)
+    drawn = _draw(
+        logits[chosen],
+        _on_device(torch.tensor([p.temperature for p in params], dtype=torch.float64), logits.device),
+        _on_device(torch.tensor([p.top_p for p in params], dtype=torch.float64), logits.device),
+        _on_device(torch.tensor(keys), logits.device),
+    )
+    return greedy.index_copy(0, chosen, drawn)
 
 
-def _on_device(settings: Sequence[tuple[float, ...]], device: torch.device) -> torch.Tensor:
-    values = torch.tensor(settings, dtype=torch.float64)
+def _on_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
 
 
 def _draw(
-    logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor
+    logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, keys: torch.Tensor
 ) -> torch.Tensor:
     """Nucleus sampling (arXiv:1904.09751): among the smallest set of best tokens whose probability reaches ``top_p``.
 
-    ``uniform [n]`` in [0, 1) chooses by the inverse of the set's cumulative distribution, in fp64.
+    A race: every token gets an exponential time of rate p, and the first wins; all in fp64. Each token's chance is its
+    own, so that logits which differ in their last bits, as those of another batch do, hardly ever choose another token;
+    the inverse of a cumulative distribution would be sensitive to every token before.
     """
     probabilities = torch.softmax(logits.double() / temperature.unsqueeze(1), dim=-1)
     best, order = probabilities.sort(dim=-1, descending=True, stable=True)
-    before = best.cumsum(-1) - best
-    kept = best.masked_fill(
-        before >= top_p.unsqueeze(1), 0.0
-    )  # the first always stays: nothing comes before it
-    kept[:, 0] = best[:, 0]
-    up_to = kept.cumsum(-1)
-    place = torch.searchsorted(up_to, (uniform * up_to[:, -1]).unsqueeze(1), right=True)
-    last = (kept > 0).sum(-1, keepdim=True) - 1  # rounding must not choose what was ruled out
-    return order.gather(1, torch.minimum(place, last)).squeeze(1)
+    ruled_out = best.cumsum(-1) - best >= top_p.unsqueeze(1)
+    ruled_out[:, 0] = False  # the first always stays: nothing comes before it
+    winner = (best / _exponential(keys, order)).masked_fill_(ruled_out, -1.0).argmax(dim=-1, keepdim=True)
+    return order.gather(1, winner).squeeze(1)
+
+
+def _exponential(keys: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Return fp64 exponential numbers for ``tokens [n, vocab]``: a function of each and of its row's key, everywhere the same.
+
+    The mixing is SplitMix64's (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+    """
+    mixed = tokens * _GOLDEN + keys.unsqueeze(1)
+    for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
+        mixed = (mixed ^ _shifted(mixed, shift)) * factor
+    mixed = mixed ^ _shifted(mixed, 31)
+    return -torch.log((_shifted(mixed, 11).double() + 0.5) * 2.0**-53)
+
+
+def _shifted(x: torch.Tensor, count: int) -> torch.Tensor:
+    """Shift int64 right as if it had no sign."""
+    return (x >> count) & ((1 << (64 - count)) - 1)
 
 
 class Logprobs:

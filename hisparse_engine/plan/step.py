@@ -22,7 +22,7 @@ _PARITIES = 2
 """Steps take turns with two sets of buffers for new rows, and two graphs."""
 _INPUTS = 3
 _COUNTERS_BYTES = 4 + 3 * 8  # the step's number; rows looked up, missed, evicted
-_SAMPLING_BYTES = 48
+_SAMPLING_BYTES = 64
 """A vocabulary entry when it is sampled with a temperature: fp64 and int64 values that exist together."""
 _PROGRAMS_AT_ONCE, _HEADS_A_PROGRAM = 132, 64
 """Attention cuts a token's slots into shares while the device, here an H200, has programs to spare."""

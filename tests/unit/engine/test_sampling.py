@@ -68,6 +68,14 @@ def test_a_requests_tokens_do_not_depend_on_its_neighbours() -> None:
     assert {tokens[2] for tokens in together} == {0}
 
 
+def test_the_last_bits_of_logits_hardly_ever_choose_another_token() -> None:
+    logits = torch.randn(256, generator=torch.Generator().manual_seed(3))
+    noise = 1e-6 * torch.randn(256, generator=torch.Generator().manual_seed(4))
+    here, there = (draw(request(temperature=1.0, seed=11), 2000, x) for x in (logits, logits + noise))
+    assert here == there
+    assert len(set(here)) > 100
+
+
 def test_bf16_logits_are_sampled_as_they_are() -> None:
     logits = LOGITS.bfloat16()
     assert draw(request(temperature=1.0, seed=3), 40, logits) == draw(request(temperature=1.0, seed=3), 40)
