@@ -175,7 +175,8 @@ def test_pause_holds_the_screen_and_not_the_reading(stats: Path) -> None:
         terminal.type(b"?")
         terminal.until("hisparse top: help")
         terminal.type(b"?")
-        assert host_tokens(terminal.until("PAUSED")) == held, "drawn anew, from what was"
+        shown = terminal.until("PAUSED", lambda text: host_tokens(text) > 0)  # a screen arrives in pieces
+        assert host_tokens(shown) == held, "drawn anew, from what was"
         terminal.type(b"p")
         terminal.until(lambda text: "PAUSED" not in text and host_tokens(text) > held)
 
