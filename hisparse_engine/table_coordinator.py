@@ -19,6 +19,7 @@ from hisparse_engine.memory.device_tables import HotBuffers, RequestTables
 from hisparse_engine.memory.extents import runs_in_order
 from hisparse_engine.memory.host_link import make_link
 from hisparse_engine.memory.prefix_tree import NO_TOKENS, Tokens
+from hisparse_engine.memory_plan import STRETCHES_PER_TOKEN
 from hisparse_engine.ops.interface import Operations
 from hisparse_engine.ops.tables import EVICTIONS, LOOKUPS, MISSES, NONE
 from hisparse_engine.table_seat import TableSeat, open_seat, write_slots
@@ -49,7 +50,7 @@ class TableHiSparseCoordinator(TwoTierPools):
         )
         self.ops = ops
         self.max_length = min(max_length, sizes.host_tokens, sizes.index_tokens)
-        table_tokens = min(2 * sizes.index_tokens, max_running * self.max_length)
+        table_tokens = min(STRETCHES_PER_TOKEN * sizes.index_tokens, max_running * self.max_length)
         self.requests = RequestTables(max_running, table_tokens, device)
         self.max_buffer = min(self.max_length, sizes.device_tokens)
         self.hot = HotBuffers(

@@ -9,6 +9,7 @@ import torch
 from hisparse_engine.kv import KVLayout, PoolSizes, Seat
 from hisparse_engine.memory.device_tables import RequestTables
 from hisparse_engine.memory.prefix_tree import NO_TOKENS, Tokens
+from hisparse_engine.memory_plan import STRETCHES_PER_TOKEN
 from hisparse_engine.ops.interface import Operations
 from hisparse_engine.resident import ResidentCoordinator
 from hisparse_engine.table_seat import TableSeat, open_seat, write_slots
@@ -36,7 +37,7 @@ class TableResidentCoordinator(ResidentCoordinator):
         )
         self.ops = ops
         self.max_length = min(max_length, sizes.device_tokens, sizes.index_tokens)
-        table_tokens = min(2 * sizes.index_tokens, max_running * self.max_length)
+        table_tokens = min(STRETCHES_PER_TOKEN * sizes.index_tokens, max_running * self.max_length)
         self.requests = RequestTables(max_running, table_tokens, device)
 
     def can_admit(self, max_tokens: int, promised: int | None = None, tokens: Tokens = NO_TOKENS) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from hisparse_engine.decoding.buckets import PREFILL_BLOCK, bucket_sizes
 from hisparse_engine.decoding.decoder import OnLogits
 from hisparse_engine.decoding.graphs import StepRunner, make_runner
 from hisparse_engine.decoding.output import StepOutput
@@ -27,9 +28,6 @@ from hisparse_engine.scheduler import Chunk
 from hisparse_engine.table_coordinator import TableHiSparseCoordinator
 from hisparse_engine.table_resident import TableResidentCoordinator
 from hisparse_engine.table_seat import TableSeat
-
-PREFILL_BLOCK = 256
-"""Prompt tokens whose index scores are held at once."""
 
 
 class TableDecoder:
@@ -235,12 +233,6 @@ class TableDecoder:
         if self._device.type == "cuda":
             values = values.pin_memory().to(self._device, non_blocking=True)
         return values
-
-
-def bucket_sizes(max_running: int) -> list[int]:
-    """Return the batch sizes that get a graph each, ascending: a batch runs in the smallest that holds it."""
-    steps = [1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512]
-    return [*(size for size in steps if size < max_running), max_running]
 
 
 def _seat(request: Request) -> TableSeat:

@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hisparse_engine.decoding.buckets import PREFILL_BLOCK, bucket_sizes
 from hisparse_engine.layout import KVLayout, PoolSizes
 from hisparse_engine.memory_plan import ITEM_BYTES, STRETCHES_PER_TOKEN, Part
 from hisparse_engine.models.config import ModelConfig
-
-PREFILL_BLOCK = 256
-"""Prompt tokens whose index scores are held at once."""
-GRAPH_BATCH_SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 _INT32, _INT64, _FP32 = 4, 8, 4
 _PARITIES = 2
@@ -82,11 +79,6 @@ def _part(name: str, num_bytes: int) -> Part:
     return Part(name, "device", num_bytes, group="step")
 
 
-def batch_sizes(max_running: int) -> list[int]:
-    """Return the batch sizes that get a CUDA graph each, ascending."""
-    return [*(size for size in GRAPH_BATCH_SIZES if size < max_running), max_running]
-
-
 def _request_tables(shapes: StepShapes) -> int:
     """Return bytes of where each running request's stretch begins, its last token, its new rows' homes, its hot buffer."""
     rows = shapes.max_running
@@ -107,7 +99,7 @@ def _swap_plans(shapes: StepShapes) -> int:
 
 def _graph_results(shapes: StepShapes) -> int:
     """Return bytes of the logits and tokens that each graph leaves, and of its inputs."""
-    requests = (1 if shapes.resident else _PARITIES) * sum(batch_sizes(shapes.max_running))
+    requests = (1 if shapes.resident else _PARITIES) * sum(bucket_sizes(shapes.max_running))
     logits = shapes.model.vocab_size * shapes.itemsize
     return requests * (logits + _INT64 + _INPUTS * _INT32)
 

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hisparse_engine.config import EngineConfig
-from hisparse_engine.decoding import table_decoder
 from hisparse_engine.decoding.backend import table_backend
 from hisparse_engine.layout import KVLayout, PoolSizes
 from hisparse_engine.memory_plan import GIB, MemoryPlan
@@ -81,12 +80,6 @@ def test_the_plan_is_what_a_table_backend_allocates(
     planned = sum(part.num_bytes for part in plan.all_parts() if part.name not in ON_GPU_ONLY)
     assert planned == tensor_bytes(backend, without=(made,))
     assert plan.host_bytes == (0 if resident else backend.coordinator.host_pool.rows.nbytes)
-
-
-def test_a_step_has_the_decoders_graphs_and_blocks() -> None:
-    assert step.PREFILL_BLOCK == table_decoder.PREFILL_BLOCK
-    for running in (1, 2, 3, 64, 65, 300, 512, 900):
-        assert step.batch_sizes(running) == table_decoder.bucket_sizes(running)
 
 
 def test_graphs_leave_logits_tokens_and_home_slots() -> None:
