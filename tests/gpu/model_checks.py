@@ -37,22 +37,25 @@ SMALL = {
 """Replaces sizes of a released config, so that the CPU keeps up; head sizes stay."""
 
 
-def check_operations(name: str) -> Iterator[dict[str, object]]:
-    """Every kernel against the plain layers."""
+def check_operations(name: str, *, quick: bool = False) -> Iterator[dict[str, object]]:
+    """Every kernel against the plain layers; ``quick``: at sizes that compute-sanitizer gets through."""
     torch.manual_seed(0)
     config = SHAPES[name](1)
-    for tokens in (1, 37):
+    if quick:
+        config = config.model_copy(update=SMALL)
+    for tokens in (1, 5) if quick else (1, 37):
         for operation, error in operation_errors(config, tokens):
             yield {"check": operation, "tokens": tokens, "relative_error": error}
-    for operation, error in (*skinny_errors(), *expert_errors(config)):
+    counts = (1, 64) if quick else (1, 5, 64, 300, 1500)
+    for operation, error in (*skinny_errors(quick=quick), *expert_errors(config, counts)):
         yield {"check": operation, "relative_error": error}
 
 
-def check_pass(name: str) -> Iterator[dict[str, object]]:
+def check_pass(name: str, *, quick: bool = False) -> Iterator[dict[str, object]]:
     """The whole forward pass of a small model."""
     torch.manual_seed(0)
-    config = SHAPES[name](4, first_dense=1).model_copy(update=SMALL)
-    for row in pass_errors(config, (3, 130)):
+    config = SHAPES[name](2 if quick else 4, first_dense=1).model_copy(update=SMALL)
+    for row in pass_errors(config, (3,) if quick else (3, 130)):
         yield {"check": "forward against fp32 on the CPU", **row}
 
 
@@ -111,12 +114,12 @@ def sorted_route(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def expert_errors(config: ModelConfig) -> Iterator[tuple[str, float]]:
+def expert_errors(config: ModelConfig, counts: Sequence[int]) -> Iterator[tuple[str, float]]:
     """Relative error of the grouped products for each tiling that some number of tokens gets."""
     hidden, width, num_experts, choices = config.hidden_size, config.moe_intermediate_size, 16, 4
     gate_up = random(num_experts, 2 * width, hidden) * hidden**-0.5
     down = random(num_experts, hidden, width) * width**-0.5
-    for tokens in (1, 5, 64, 300, 1500):
+    for tokens in counts:
         x = random(tokens, hidden)
         chosen = torch.rand(tokens, num_experts, device=CUDA).argsort(dim=1)[:, :choices].int()
         chosen[: tokens // 2, 0] = 3
@@ -131,9 +134,10 @@ def expert_errors(config: ModelConfig) -> Iterator[tuple[str, float]]:
         yield f"experts, {tokens} tokens, tiles of {cut.rows}", relative(got[looked_at], expected)
 
 
-def skinny_errors() -> Iterator[tuple[str, float]]:
+def skinny_errors(*, quick: bool) -> Iterator[tuple[str, float]]:
     """Relative error of products over few rows: one depth that splits evenly, one that does not."""
-    for rows, depth, splits in ((1, 7168, 4), (8, 1536, 1), (13, 1000, 3), (16, 7168, 14)):
+    shapes = ((1, 7168, 4), (8, 1536, 1), (13, 1000, 3), (16, 7168, 14))
+    for rows, depth, splits in shapes[1:3] if quick else shapes:
         x, weight = random(rows, depth), random(300, depth)
         expected = x.double() @ weight.double().T
         partial, again = (skinny.split_linear(x, weight, splits) for _ in range(2))

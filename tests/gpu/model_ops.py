@@ -28,14 +28,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--quick", action="store_true", help="fewer repeats")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer repeats and small sizes, for compute-sanitizer"
+    )
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=SHAPES)
     parser.add_argument("--parts", nargs="+", default=["operations", "pass", "times"])
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES))
     args = parser.parse_args()
     parts: dict[str, Callable[[str], Iterator[dict[str, object]]]] = {
-        "operations": check_operations,
-        "pass": check_pass,
+        "operations": lambda name: check_operations(name, quick=args.quick),
+        "pass": lambda name: check_pass(name, quick=args.quick),
         "times": lambda name: measure(name, args.batches, 5 if args.quick else 20),
     }
     rows = []
