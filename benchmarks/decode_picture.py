@@ -34,16 +34,26 @@ _DPI = 110
 
 
 def save_pictures(rows: list[Row], folder: Path) -> list[Path]:
-    """Write a set of pictures for each model; return their paths."""
+    """Write a set of pictures for each model and, but for its usual one, each budget; return their paths."""
     good = [row for row in rows if "error" not in row]
     paths = []
     for model in sorted({row["model"] for row in good}):
-        of_model = _usual([row for row in good if row["model"] == model], "index_keys")
-        curves = _usual(of_model, "selection")
-        for kind, draw in _KINDS.items():
-            path = folder / f"perf-decode-{model}-{kind}.png"
-            if draw(curves if kind != "misses" else of_model, path):
-                paths.append(path)
+        of_model = [row for row in good if row["model"] == model]
+        usual = _usual(of_model, "device_gib")[0]["device_gib"]
+        for budget in sorted({row["device_gib"] for row in of_model}):
+            of_budget = [row for row in of_model if row["device_gib"] == budget]
+            name = f"perf-decode-{model}" + ("" if budget == usual else f"-{budget:g}gib")
+            paths += _save(_usual(of_budget, "index_keys"), folder / name)
+    return paths
+
+
+def _save(rows: list[Row], start: Path) -> list[Path]:
+    curves = _usual(rows, "selection")
+    paths = []
+    for kind, draw in _KINDS.items():
+        path = start.with_name(f"{start.name}-{kind}.png")
+        if draw(curves if kind != "misses" else rows, path):
+            paths.append(path)
     return paths
 
 
