@@ -49,14 +49,15 @@ def inhibitions() -> Iterator[Inhibition]:
     yield Inhibition(
         [_alert("HostPoolFull")], ("HostUsageHigh", "HostExhaustionPredicted", "RetractionStorm"), RANK
     )
+    yield Inhibition([_alert("IndexPoolFull")], ("DeviceUsageSaturated", "RetractionStorm"), RANK)
     critical = [_alert("HostUsageHigh"), 'severity="critical"']
     yield Inhibition(critical, ("HostUsageHigh", "HostExhaustionPredicted"), RANK)
     yield Inhibition([_alert("SourceUnreadable")], ("SourceStale", "LogFormatUnknown"), LOG)
 
 
 OF_LOAD = (
-    "HostPoolFull", "HostUsageHigh", "HostExhaustionPredicted", "DeviceUsageSaturated", "HotBufferThrashing",
-    "RetractionStorm",
+    "HostPoolFull", "HostUsageHigh", "HostExhaustionPredicted", "IndexPoolFull", "DeviceUsageSaturated",
+    "HotBufferThrashing", "RetractionStorm",
 )  # fmt: skip
 """What a full or busy engine shows. A stalled one shows some of it, because nothing ends."""
 OF_ENGINE = ("EngineStalled", "BackupStalled", *OF_LOAD)

@@ -33,7 +33,10 @@ class Thresholds(_Frozen):
     """A host pool that would be full sooner is announced."""
     host_exhaustion_floor: Ratio = 0.5
     """Below this usage nothing is predicted: a pool that was just started fills steeply, and stops."""
-    device_usage_warning: Ratio = 0.98
+    device_committed_warning: Ratio = 0.98
+    """Of what hot buffers would not give back: a device pool that is full of spare is as it should be."""
+    index_pool_full: Ratio = 0.98
+    """Of index keys used or promised."""
     hit_ratio_warning: Ratio = 0.90
     thrashing_miss_ratio: Ratio = 0.20
     thrashing_link_share: Ratio = 0.50

@@ -49,7 +49,7 @@ def build(config: Config) -> dashboard.Dashboard:
         Row("now", "Now", 4, {
             "host-now": now.host_usage_now(seen),
             "full-in": now.time_to_full_now(seen),
-            "device-now": now.device_usage_now(seen),
+            "device-now": now.device_committed_now(seen),
             "hit-ratio-now": now.hit_ratio_now(seen),
             "generation-now": now.generation_now(seen),
             "last-step": now.since_last_step(seen),
@@ -66,6 +66,7 @@ def build(config: Config) -> dashboard.Dashboard:
             "device-tokens": split.device_tokens(seen),
             "host-tokens": split.host_tokens(seen),
             "index-keys": swap.index_keys(seen),
+            "index-committed": fleet.index_committed(seen),
         }),
         Row("usage", "How full the pools are", 8, {
             "device-usage": split.device_usage(seen),

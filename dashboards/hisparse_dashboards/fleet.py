@@ -37,6 +37,19 @@ def committed(view: View) -> timeseries.Panel:
     return bounded(shaded(panel, palette.RESERVED), rising(view.limits.host_pool_full))
 
 
+def index_committed(view: View) -> timeseries.Panel:
+    """Draw how much of each pool of index keys is used or promised."""
+    panel = curves(
+        "Index keys used and promised",
+        "Do index keys run out before the host pool does? They stay on the device for whole sequences. Above the dashed "
+        "line, while requests wait, HiSparseIndexPoolFull fires: raise --index-tokens, or admit less. 'no data': neither "
+        "SGLang nor vLLM tells of its index keys.",
+        palette.RATIO,
+        [Line(expressions.largest(view, v.INDEX_COMMITTED), PER_ENGINE)],
+    )
+    return bounded(shaded(panel, palette.RESERVED), rising(view.limits.index_pool_full))
+
+
 def cache_usage(view: View) -> timeseries.Panel:
     """Draw the device cache of vLLM, apart from the device pools of the others."""
     panel = curves(

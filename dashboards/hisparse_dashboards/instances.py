@@ -8,7 +8,7 @@ from grafana_foundation_sdk.builders import table as builders
 
 from hisparse_dashboards import expressions, links, palette, tables
 from hisparse_dashboards import vocabulary as v
-from hisparse_dashboards.panels import falling, rising
+from hisparse_dashboards.panels import PLAIN, falling, rising
 from hisparse_dashboards.queries import largest_by, smallest_by
 from hisparse_dashboards.tables import Column
 from hisparse_dashboards.view import ENGINE_KIND, View
@@ -36,7 +36,7 @@ def instances(view: View) -> builders.Panel:
         "How is each engine, and which needs a closer look? One row a data-parallel rank (its worst tensor-, pipeline- or "
         "expert-parallel rank), fullest host pool first; a click on Instance opens the Engine dashboard with this row "
         "chosen. –: the engine does not tell: SGLang's log has no hit ratio, and is no longer believed once it is silent. "
-        "Device and Host are pools; vLLM's blocks, evictable ones among them, are caches, another thing, in columns of their own.",
+        "Committed is what hot buffers would not give back of Device. Device and Host are pools; vLLM's blocks, evictable ones among them, are caches, another thing, in columns of their own.",
         [*((label, label.capitalize()) for label in view.places), *LABELS],
         list(_columns(view)),
         "Host",
@@ -51,8 +51,9 @@ def _columns(view: View) -> Iterator[Column]:
     yield Column("State", _state(view), states=STATES)
     yield Column("Host", _worst(view, v.HOST_TOKEN_USAGE), palette.RATIO, host, bar=True)
     yield Column("Full in", smallest_by(_row(view), expressions.time_to_full(view)), palette.SECONDS, soon)
-    device = rising(limits.device_usage_warning)
-    yield Column("Device", _worst(view, v.DEVICE_TOKEN_USAGE), palette.RATIO, device, bar=True)
+    device = rising(limits.device_committed_warning)
+    yield Column("Device", _worst(view, v.DEVICE_TOKEN_USAGE), palette.RATIO, PLAIN, bar=True)
+    yield Column("Committed", _worst(view, v.DEVICE_COMMITTED), palette.RATIO, device)
     yield Column("Device cache", _worst(view, v.DEVICE_CACHE_USAGE), palette.RATIO)
     yield Column("Host cache", _worst(view, v.HOST_CACHE_USAGE), palette.RATIO)
     hits = smallest_by(_row(view), view.recorded.recorded(v.HIT_RATIO))

@@ -58,7 +58,14 @@ def _groups(config: Config) -> dict[str, _Panels]:
         "How full the pools are": {
             "device-usage": (
                 split.device_usage(seen),
-                [Column("device_usage", (m.DEVICE_TOKEN_USAGE,), "device")],
+                [
+                    Column("device_usage", (m.DEVICE_TOKEN_USAGE,), "device"),
+                    Column(
+                        "device_usage_committed",
+                        (m.DEVICE_TOKENS, m.DEVICE_TOKENS_SPARE, m.DEVICE_TOKEN_CAPACITY),
+                        "committed",
+                    ),
+                ],
             ),
             "host-usage": (split.host_usage(seen), [Column("host_usage", (m.HOST_TOKEN_USAGE,), "host")]),
         },
@@ -117,7 +124,7 @@ def _quantiles(thing: str, metric: Metric) -> list[Column]:
 
 
 def _colors() -> dict[str, str]:
-    names = ("DEVICE", "HOST", "RESERVED", "CAPACITY", "GOOD", "WARNING", "CRITICAL", "NEUTRAL")
+    names = ("DEVICE", "HOST", "RESERVED", "SPARE", "CAPACITY", "GOOD", "WARNING", "CRITICAL", "NEUTRAL")
     return {name.lower(): getattr(palette, name) for name in names}
 
 

@@ -64,15 +64,16 @@ def time_to_full_now(view: View) -> stat.Panel:
     )
 
 
-def device_usage_now(view: View) -> stat.Panel:
-    """Show the fullest device pool."""
+def device_committed_now(view: View) -> stat.Panel:
+    """Show the device pool with the least that a new request could have."""
     return figure(
-        "Fullest device pool",
-        "How full is the fullest selected device pool? Near 100 % is normal, for hot buffers use what there is; act only "
-        "when the hit ratio falls as well. 'no data': no device pool, as in vLLM.",
+        "Most committed device pool",
+        "How much of the fullest selected device pool would hot buffers not give back? What they have grown beyond their "
+        "base is spare and not counted, so a pool in full use is not yellow. Yellow: a new request may wait for device "
+        "slots (runbook HiSparseDeviceUsageSaturated). 'no data': no device pool, as in vLLM.",
         palette.RATIO,
-        [Line(f"max({view.recorded.recorded(v.DEVICE_TOKEN_USAGE)})", "device")],
-        rising(view.limits.device_usage_warning),
+        [Line(f"max({view.recorded.recorded(v.DEVICE_COMMITTED)})", "committed")],
+        rising(view.limits.device_committed_warning),
     )
 
 

@@ -57,6 +57,7 @@ def build(config: Config) -> dashboard.Dashboard:
         Row("work", "What the engines do", 8, {
             "throughput": fleet.throughput(seen),
             "waiting": fleet.waiting(seen),
+            "index-committed": fleet.index_committed(seen),
             "pressure": fleet.pressure(seen),
         }),
     ])  # fmt: skip

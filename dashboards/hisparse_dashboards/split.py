@@ -63,14 +63,17 @@ def device_usage(view: View) -> timeseries_builders.Panel:
     """Draw each engine's fullest device pool."""
     panel = curves(
         "Device token usage",
-        "How full is each engine's device pool (its fullest rank)? Near 100 % is normal; it limits the hot buffers, not "
-        "the number of requests. A gap means that the engine is down or has no device pool.",
+        "How full is each engine's device pool (its fullest rank), and how much of it would hot buffers not give back? "
+        "Usage near 100 % is normal: hot buffers use what there is, and what they have grown beyond their base is spare. "
+        "The dashed line is for what is committed: above it new requests may wait for device slots. A gap means that the "
+        "engine is down or has no device pool.",
         palette.RATIO,
         [
             Line(expressions.largest(view, v.DEVICE_TOKEN_USAGE), PER_ENGINE),
+            Line(expressions.largest(view, v.DEVICE_COMMITTED), f"{PER_ENGINE} committed", palette.RESERVED),
         ],
     )
-    return bounded(shaded(panel, palette.DEVICE), rising(view.limits.device_usage_warning))
+    return bounded(shaded(panel, palette.DEVICE), rising(view.limits.device_committed_warning))
 
 
 def host_usage(view: View) -> timeseries_builders.Panel:

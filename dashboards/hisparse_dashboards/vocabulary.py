@@ -25,6 +25,8 @@ DEVICE_TOKEN_USAGE = recorded("device_token_usage", "ratio")
 """Hot buffers over the device pool. vLLM has no such pool: see :data:`DEVICE_CACHE_USAGE`."""
 DEVICE_COMMITTED = recorded("device_committed", "ratio")
 """Used device slots that are not spare, over capacity: at 1 nothing more can be admitted. The usage where none is spare."""
+INDEX_COMMITTED = recorded("index_committed", "ratio")
+"""Our engine only: used and promised index keys over their capacity: at 1 nothing more can be admitted."""
 DEVICE_CACHE_USAGE = recorded("device_cache_usage", "ratio")
 """vLLM only: its device blocks are an evictable cache of the host pool, so its usage is another thing."""
 HOST_USED = recorded("host_used", "tokens")

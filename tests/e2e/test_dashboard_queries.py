@@ -48,7 +48,7 @@ each_kind = pytest.mark.parametrize("kind", JOBS)
 
 PAGES_ALONE = {
     "Hit ratio now", "Verify mismatches since start", "Invariant violations since start", "Youngest engine runs for",
-    "Index keys", "Hit ratio / hits / lookups", "Rows looked up, found, fetched, evicted",
+    "Index keys", "Index keys used and promised", "Hit ratio / hits / lookups", "Rows looked up, found, fetched, evicted",
     "Swap-in and backup bandwidth / host to device (swap-in)",
     "Swap-in and backup bandwidth / device to host (backup, staging)",
     "Swap-in and backup bandwidth / limit of the links", "Busiest link", "Decode step", "Swap-in time per step",
@@ -70,7 +70,9 @@ VLLM_ALONE = {
     "Hit ratio / {{instance}} {{engine_name}} dp {{dp_rank}}",
     "Swap-in and backup bandwidth / host to device, vLLM (10m)",
 }  # fmt: skip
-DEVICE_POOLS = {"Fullest device pool", "Device tokens", "Device token usage", "Engines / Device"}
+DEVICE_POOLS = {
+    "Most committed device pool", "Device tokens", "Device token usage", "Engines / Device", "Engines / Committed",
+}  # fmt: skip
 HITS = {
     "Lowest hit ratio", "Hit ratio by engine", "Engines / Hit ratio", "Swap-in misses by engine", "Link used by swap-in",
 }  # fmt: skip
@@ -207,7 +209,7 @@ def test_the_panels_show_the_numbers_of_the_engine(all_three: Moment) -> None:
     assert host["with reserved"] == pytest.approx(host["host tokens"] + 2_000, abs=100)
     assert ours(all_three, "Requests") == {"running": 8, "staging": 2, "waiting": 4}
     assert ours(all_three, "Hit ratio now") == {"hits": pytest.approx(0.9)}
-    assert ours(all_three, "Fullest device pool") == {"device": 0.8}
+    assert ours(all_three, "Most committed device pool") == {"committed": 0.5}
     assert ours(all_three, "Down") == {"engines": 0, "exporters": 0}
     assert ours(all_three, "Stalled") == {"engines": 0}
     assert 0 <= ours(all_three, "Time since the last step")["silent for"] < 5
@@ -323,8 +325,8 @@ def frame(ref_id: str, value: str, samples: list[Sample]) -> Json:
 def test_the_table_of_engines_has_one_whole_row_for_each(all_three: Moment) -> None:
     titles, rows, linked = table(all_three, "hisparse-overview", "Engines")
     assert titles == [
-        "Kind", "Job", "Instance", "Engine", "Model", "DP rank", "State", "Host", "Full in", "Device", "Device cache", "Host cache",
-        "Hit ratio", "Tokens/s", "Running", "Waiting",
+        "Kind", "Job", "Instance", "Engine", "Model", "DP rank", "State", "Host", "Full in", "Device", "Committed",
+        "Device cache", "Host cache", "Hit ratio", "Tokens/s", "Running", "Waiting",
     ]  # fmt: skip
     of = {kind: [row for row in rows if row["Kind"] == kind] for kind in JOBS}
     assert {kind: len(found) for kind, found in of.items()} == {"hisparse": 2, "sglang": 3, "vllm": 4}
@@ -336,7 +338,7 @@ def test_the_table_of_engines_has_one_whole_row_for_each(all_three: Moment) -> N
     without_split = next(row for row in of["sglang"] if row["DP rank"] == "2")
     assert (without_split["Host"], without_split["Running"]) == (None, 5)
     [first, *_] = of["hisparse"]
-    assert (first["Running"], first["Waiting"], first["Device"]) == (4, 2, 0.8)
+    assert (first["Running"], first["Waiting"], first["Device"], first["Committed"]) == (4, 2, 0.8, 0.5)
     labels = ("engine", "job", "instance", "engine_name", "dp_rank")
     assert len({tuple(link[label] for label in labels) for link in linked}) == len(rows), (
         "each row leads to one engine"
@@ -373,6 +375,7 @@ EMPTY_WHEN_IDLE_AND_RESIDENT = {
     "Fullest host pool", "Host pool full in", "Host token usage", "Host pool used and promised",
     "Time until the host pool is full", "Hit ratio now", "Hit ratio", "Time since the last step",
     "Swap-in's share of a step", "Prompt tokens reused", "Host tokens / with reserved",
+    "Index keys used and promised",
 } | LOGS_ALONE | VLLM_ALONE  # fmt: skip
 NAN_WHEN_IDLE = {
     "Time to first token", "Inter-token latency", "Decode step", "Swap-in time per step", "Request duration",

@@ -146,6 +146,10 @@ def test_it_draws_what_the_metrics_say_in_the_house_colours(browser: Browser, tm
         assert now["device_usage"] == f"{100 * said['hisparse_device_token_usage']:.0f}%"
         [device, host] = page.locator("#split .tier").all()
         assert f"gpu token usage\n{said['hisparse_device_token_usage']:.2f}" in device.inner_text()
+        spare = said["hisparse_device_tokens_spare"]
+        assert f"{spare:,.0f} of it spare" in device.inner_text()
+        share = (said["hisparse_device_tokens"] - spare) / said["hisparse_device_token_capacity"]
+        assert now["device_usage_committed"] == f"{100 * share:.0f}%"
         assert f"cpu token usage\n{said['hisparse_host_token_usage']:.2f}" in host.inner_text()
         assert f"#cpu-token\n{said['hisparse_host_tokens']:,.0f}" in host.inner_text()
         for panel in PANELS:

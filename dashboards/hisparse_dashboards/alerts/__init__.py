@@ -6,11 +6,12 @@ about the logs that it follows.
 
 from __future__ import annotations
 
-from hisparse_dashboards.alerts import engine, host, sidecar, swap_in, truth
+from hisparse_dashboards.alerts import engine, host, index_keys, sidecar, swap_in, truth
 from hisparse_dashboards.config import Config
 from hisparse_dashboards.rules import Alert
 
 
 def all_alerts(config: Config) -> list[Alert]:
     """Return every alert, grouped by what it is about, the worst group first."""
-    return [alert for group in (engine, truth, host, swap_in, sidecar) for alert in group.alerts(config)]
+    groups = (engine, truth, host, index_keys, swap_in, sidecar)
+    return [alert for group in groups for alert in group.alerts(config)]

@@ -56,7 +56,7 @@ def vllm_backup_stalled() -> Alert:
 
 def device_usage_saturated(limits: Thresholds) -> Alert:
     """Tell that requests wait for device slots that nobody would give back, while the host pool has room."""
-    waiting = v.same_rank(v.no_room(v.DEVICE_COMMITTED, limits.device_usage_warning), f"{v.WAITING} > 0")
+    waiting = v.same_rank(v.no_room(v.DEVICE_COMMITTED, limits.device_committed_warning), f"{v.WAITING} > 0")
     return Alert(
         "HiSparseDeviceUsageSaturated",
         "warning",

@@ -17,6 +17,7 @@ def rules(config: Config) -> dict[str, str]:
     device_capacity = scope.gauge(m.DEVICE_TOKEN_CAPACITY)
     used, reserved = scope.gauge(m.HOST_TOKENS), scope.gauge(m.HOST_TOKENS_RESERVED)
     capacity = scope.gauge(m.HOST_TOKEN_CAPACITY)
+    index_capacity = scope.gauge(m.INDEX_TOKEN_CAPACITY)
     silence = f"time() - {scope.gauge(m.ENGINE_LAST_STEP_TIMESTAMP_SECONDS)}"
     up, running = scope.gauge(m.ENGINE_UP), scope.gauge(m.RUNNING_REQUESTS)
     return {
@@ -26,6 +27,8 @@ def rules(config: Config) -> dict[str, str]:
         v.DEVICE_TOKEN_USAGE: existing(scope, m.DEVICE_TOKEN_USAGE, m.DEVICE_TOKEN_CAPACITY),
         # Without the second branch engines of a version that does not tell what is spare would have no alert.
         v.DEVICE_COMMITTED: ratio(f"({device_used} - {spare} or {device_used})", device_capacity),
+        # A request is promised as many index keys as host slots.
+        v.INDEX_COMMITTED: ratio(f"({scope.gauge(m.INDEX_TOKENS)} + {reserved})", index_capacity),
         v.HOST_USED: used,
         v.HOST_CAPACITY: capacity,
         v.HOST_CACHED: scope.gauge(m.HOST_TOKENS_CACHED),

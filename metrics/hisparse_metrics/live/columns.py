@@ -26,7 +26,7 @@ class Combine(Enum):
 _O, _S, _L, _D = Combine.ONCE_PER_TOKEN, Combine.SUM, Combine.LARGEST, Combine.DERIVED
 
 COLUMNS: dict[str, Combine] = {
-    "device_tokens": _O, "device_spare": _O, "device_capacity": _O, "device_usage": _L,
+    "device_tokens": _O, "device_spare": _O, "device_capacity": _O, "device_usage": _L, "device_usage_committed": _L,
     "host_tokens": _O, "host_committed": _O, "host_capacity": _O, "host_usage": _L,
     "hit_ratio": _D, "host_to_device": _S, "device_to_host": _S,
     "generation": _O, "prompt": _O,
@@ -40,7 +40,7 @@ WIDTH = len(COLUMNS)
 INDEX: dict[str, int] = {name: index for index, name in enumerate(COLUMNS)}
 
 LEVELS = (
-    "device_tokens", "device_spare", "device_capacity", "device_usage",
+    "device_tokens", "device_spare", "device_capacity", "device_usage", "device_usage_committed",
     "host_tokens", "host_committed", "host_capacity", "host_usage", "running", "staging", "waiting", "generation",
 )  # fmt: skip
 """Columns that a reading may state; ``generation`` only where the engine says a rate instead of counting."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hisparse_metrics import catalogue
-from hisparse_metrics.cells import HISTOGRAM_SPANS, SCALAR_INDEX
-from hisparse_metrics.live.reading import Histogram, Kind, RankReading
+from hisparse_metrics.histogram import Histogram
+from hisparse_metrics.live.reading import Kind, RankReading
 from hisparse_metrics.metric import Metric
 from hisparse_metrics.page_folder import PageFolder, identity_labels, last_step_timestamp
 from hisparse_metrics.page_reader import PageSnapshot
+from hisparse_metrics.page_values import page_values
 from hisparse_metrics.stats import usage
 
 _LABEL_NAMES = tuple(label.name for label in catalogue.ENGINE_LABELS)
@@ -17,8 +18,10 @@ _LEVELS: dict[str, Metric] = {
     "device_tokens": catalogue.DEVICE_TOKENS,
     "device_spare": catalogue.DEVICE_TOKENS_SPARE,
     "device_capacity": catalogue.DEVICE_TOKEN_CAPACITY,
+    "device_usage": catalogue.DEVICE_TOKEN_USAGE,
     "host_tokens": catalogue.HOST_TOKENS,
     "host_capacity": catalogue.HOST_TOKEN_CAPACITY,
+    "host_usage": catalogue.HOST_TOKEN_USAGE,
     "running": catalogue.RUNNING_REQUESTS,
     "staging": catalogue.STAGING_REQUESTS,
     "waiting": catalogue.WAITING_REQUESTS,
@@ -36,10 +39,6 @@ _HISTOGRAMS: dict[str, Metric] = {
     "step": catalogue.DECODE_STEP_SECONDS,
     "swap_in": catalogue.SWAP_IN_SECONDS,
 }
-_LEVEL_CELLS = {name: SCALAR_INDEX[metric.field] for name, metric in _LEVELS.items()}
-_TOTAL_CELLS = {name: SCALAR_INDEX[metric.field] for name, metric in _TOTALS.items()}
-_SPANS = {name: HISTOGRAM_SPANS[metric.field] for name, metric in _HISTOGRAMS.items()}
-_RESERVED = SCALAR_INDEX[catalogue.HOST_TOKENS_RESERVED.field]
 
 
 class PageReadings:
@@ -55,12 +54,12 @@ class PageReadings:
 
 def page_reading(page: PageSnapshot) -> RankReading:
     """Return what a page says of its rank. A pool of capacity 0 does not exist, so it has no usage."""
-    cells, identity = page.cells, page.header.identity
-    levels = {name: cells[index] for name, index in _LEVEL_CELLS.items()}
-    levels["host_committed"] = levels["host_tokens"] + cells[_RESERVED]
-    for tier in ("device", "host"):
-        if levels[f"{tier}_capacity"] > 0:
-            levels[f"{tier}_usage"] = usage(levels[f"{tier}_tokens"], levels[f"{tier}_capacity"])
+    values, identity = page_values(page), page.header.identity
+    levels = {name: values[metric.name] for name, metric in _LEVELS.items() if metric.name in values}
+    levels["host_committed"] = levels["host_tokens"] + values[catalogue.HOST_TOKENS_RESERVED.name]
+    if "device_usage" in levels:
+        committed = levels["device_tokens"] - levels["device_spare"]
+        levels["device_usage_committed"] = usage(committed, levels["device_capacity"])
     return RankReading(
         Kind.PAGE,
         labels=tuple(zip(_LABEL_NAMES, identity_labels(identity), strict=True)),
@@ -70,7 +69,7 @@ def page_reading(page: PageSnapshot) -> RankReading:
         is_current=page.alive,
         last_step=last_step_timestamp(page),
         levels=levels,
-        totals={name: cells[index] for name, index in _TOTAL_CELLS.items()},
-        histograms={name: Histogram(s.bounds, cells[s.first : s.sum]) for name, s in _SPANS.items()},
+        totals={name: values[metric.name] for name, metric in _TOTALS.items()},
+        histograms={name: Histogram.of_page(page, metric) for name, metric in _HISTOGRAMS.items()},
         facts={"mode": identity.mode, "version": identity.version, "device": identity.device},
     )

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from hisparse_metrics.histogram import Histogram
+
 Labels = tuple[tuple[str, str], ...]
 
 
@@ -15,14 +17,6 @@ class Kind(StrEnum):
 
     PAGE = "page"
     LOG = "log"
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """Observations so far: how many fell into each bucket (not cumulative), the last one being without bound."""
-
-    bounds: tuple[float, ...]
-    counts: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)

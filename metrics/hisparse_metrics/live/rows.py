@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hisparse_metrics.histogram import Histogram, merged, quantile
 from hisparse_metrics.live.columns import (
     COLUMNS,
     DURATIONS,
@@ -16,8 +17,8 @@ from hisparse_metrics.live.columns import (
     WIDTH,
     Combine,
 )
-from hisparse_metrics.live.quantile import RecentCounts, merged, quantile
-from hisparse_metrics.live.reading import Histogram, RankReading
+from hisparse_metrics.live.reading import RankReading
+from hisparse_metrics.live.recent import RecentCounts
 
 
 @dataclass(slots=True)
@@ -40,7 +41,8 @@ class Row:
             self.values[INDEX["hit_ratio"]] = self.hits / self.lookups
         for name, histogram in self.recent.items():
             for suffix, q in QUANTILES.items():
-                self.values[INDEX[f"{name}_{suffix}"]] = quantile(q, histogram)
+                value = quantile(q, histogram)
+                self.values[INDEX[f"{name}_{suffix}"]] = NAN if value is None else value
 
 
 class RankRows:

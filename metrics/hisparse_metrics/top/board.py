@@ -83,6 +83,7 @@ class Board:
             device_tokens=sample.value(m.DEVICE_TOKENS),
             device_capacity=sample.value(m.DEVICE_TOKEN_CAPACITY),
             device_usage=_usage(sample, m.DEVICE_TOKEN_USAGE.name, m.DEVICE_TOKEN_CAPACITY.name),
+            device_spare=sample.value(m.DEVICE_TOKENS_SPARE),
             host_tokens=sample.value(m.HOST_TOKENS),
             host_capacity=sample.value(m.HOST_TOKEN_CAPACITY),
             host_usage=host_usage,

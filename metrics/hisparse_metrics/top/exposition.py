@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from hisparse_metrics import catalogue
+from hisparse_metrics.histogram import Histogram
 from hisparse_metrics.metric import Kind
 from hisparse_metrics.top import vllm
 from hisparse_metrics.top.reading import Engine, RankKey, RankSample
@@ -87,5 +88,5 @@ def _add(rank: _Rank, sample: Sample) -> None:
 
 def _of_ours(key: RankKey, rank: _Rank, states: dict[str, str]) -> RankSample:
     engine = Engine.SGLANG if key.source else Engine.HISPARSE
-    buckets = tuple(sorted(rank.buckets))
-    return RankSample(key, engine, rank.values, buckets, rank.info, states.get(key.source, ""))
+    steps = Histogram.of_samples(rank.buckets)
+    return RankSample(key, engine, rank.values, steps, rank.info, states.get(key.source, ""))

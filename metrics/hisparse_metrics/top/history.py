@@ -6,11 +6,12 @@ A restart, or a counter that falls, begins a new past for everything that is a d
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from hisparse_metrics import catalogue
+from hisparse_metrics.histogram import quantile
 from hisparse_metrics.metric import Metric
 from hisparse_metrics.top.reading import Engine, RankSample
 
@@ -123,8 +124,8 @@ class RankHistory:
         """Estimate a quantile of the decode steps within the window, as Prometheus does; ``None`` without steps."""
         if self._newest is None:
             return None
-        first, last = dict(self._spaced[0].sample.step_buckets), self._newest.sample.step_buckets
-        return quantile(q, [(bound, count - first.get(bound, 0.0)) for bound, count in last])
+        first, last = self._spaced[0].sample.steps, self._newest.sample.steps
+        return quantile(q, last.since(first) if first and last and first.bounds == last.bounds else last)
 
     def usage_growth(self) -> float | None:
         """Return the host usage's rise per second while it rises; ``None`` while it is flat, falls, or just fell."""
@@ -148,23 +149,6 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     mean_x, mean_y = (sum(column) / n for column in zip(*points, strict=True)) if n else (0.0, 0.0)
     spread = sum((x - mean_x) ** 2 for x, _ in points)
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
-
-
-def quantile(q: float, buckets: Iterable[tuple[float, float]]) -> float | None:
-    """Interpolate within the bucket that the quantile falls into; the highest finite bound beyond it."""
-    cumulative = list(buckets)
-    total = cumulative[-1][1] if cumulative else 0.0
-    if total <= 0:
-        return None
-    low, below = 0.0, 0.0
-    for bound, count in cumulative:
-        if count >= q * total:
-            if bound == float("inf"):
-                return low
-            inside = count - below
-            return low + (bound - low) * (q * total - below) / inside if inside else bound
-        low, below = bound, count
-    return low
 
 
 def _restarted(before: RankSample, now: RankSample) -> bool:

@@ -9,18 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hisparse_metrics import catalogue
-from hisparse_metrics.cells import HISTOGRAM_SPANS, SCALAR_INDEX
-from hisparse_metrics.metric import Kind, Metric
+from hisparse_metrics.histogram import Histogram
 from hisparse_metrics.page_folder import PageFolder, PageSet, identity_labels
 from hisparse_metrics.page_reader import PageSnapshot
-from hisparse_metrics.stats import usage
+from hisparse_metrics.page_values import page_values
 from hisparse_metrics.top.reading import Engine, RankKey, RankSample, ReadError, Reading
 
-_SCALARS: tuple[Metric, ...] = tuple(
-    metric for metric in catalogue.PAGE if metric.kind is not Kind.HISTOGRAM and not metric.labels
-)
-_USAGES = (catalogue.DEVICE_TOKEN_USAGE, catalogue.HOST_TOKEN_USAGE)
-_STEPS = HISTOGRAM_SPANS[catalogue.DECODE_STEP_SECONDS.field]
+_LEVELS = frozenset(metric.name for metric in catalogue.ALL if metric.is_level)
 
 
 class PageSource:
@@ -51,21 +46,15 @@ class PageSource:
 
 
 def _sample(page: PageSnapshot) -> RankSample:
-    values = {catalogue.ENGINE_UP.name: float(page.alive)}
+    values = {name: value for name, value in page_values(page).items() if page.alive or name not in _LEVELS}
+    values[catalogue.ENGINE_UP.name] = float(page.alive)
     values[catalogue.ENGINE_START_TIME_SECONDS.name] = page.header.start_time
-    for metric in _SCALARS:
-        if page.alive or not metric.is_level:
-            values[metric.name] = page.cells[SCALAR_INDEX[metric.field]]
-    for metric in _USAGES if page.alive else ():
-        assert metric.ratio_of is not None
-        values[metric.name] = usage(*(page.cells[SCALAR_INDEX[field]] for field in metric.ratio_of))
     identity = page.header.identity
-    bounds = (*_STEPS.bounds, float("inf"))
     return RankSample(
         RankKey(*identity_labels(identity)),
         Engine.HISPARSE,
         values,
-        tuple(zip(bounds, _STEPS.cumulative(page.cells), strict=True)),
+        Histogram.of_page(page, catalogue.DECODE_STEP_SECONDS),
         {label.name: str(getattr(identity, label.name)) for label in catalogue.INFO_LABELS},
     )
 

@@ -56,6 +56,7 @@ def _figures(of: RankView | Totals) -> Iterator[str]:
     yield from _line(
         ("#gpu-token", _of(of.device_tokens, of.device_capacity)),
         ("gpu token usage", _ratio(of.device_usage)),
+        ("spare", full(of.device_spare)),
     )
     yield from _line(
         ("#cpu-token", _of(of.host_tokens, of.host_capacity)), ("cpu token usage", _ratio(of.host_usage)),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from hisparse_metrics.histogram import Histogram
 from hisparse_metrics.metric import Metric
 
 
@@ -61,14 +62,13 @@ class RankKey(NamedTuple):
 class RankSample:
     """One rank at one moment. ``values`` is by metric name; what is not there is not known.
 
-    ``step_buckets`` are the decode-step histogram's upper bounds and cumulative counts. ``log_state`` is the
-    sidecar's verdict on the engine behind a log.
+    ``steps`` are the decode steps' durations so far. ``log_state`` is the sidecar's verdict on the engine behind a log.
     """
 
     key: RankKey
     engine: Engine
     values: Mapping[str, float]
-    step_buckets: tuple[tuple[float, float], ...] = ()
+    steps: Histogram | None = None
     info: Mapping[str, str] = field(default_factory=dict)
     log_state: str = ""
 

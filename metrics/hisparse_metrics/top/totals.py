@@ -25,6 +25,7 @@ def total(ranks: Sequence[RankView]) -> Totals:
         device_tokens=device,
         device_capacity=device_capacity,
         device_usage=_usage(device, device_capacity, (r.device_usage for r in ranks)),
+        device_spare=_once(ranks, lambda rank: rank.device_spare),
         host_tokens=host,
         host_capacity=host_capacity,
         host_usage=_usage(host, host_capacity, (r.host_usage for r in ranks)),

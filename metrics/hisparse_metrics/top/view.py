@@ -25,6 +25,8 @@ class RankView:
     device_tokens: float | None = None
     device_capacity: float | None = None
     device_usage: float | None = None
+    device_spare: float | None = None
+    """Used device slots that hot buffers would give back."""
     host_tokens: float | None = None
     host_capacity: float | None = None
     host_usage: float | None = None
@@ -59,7 +61,12 @@ class RankView:
     @property
     def reserved_usage(self) -> float:
         """The promised share of the host pool."""
-        return self.host_reserved / self.host_capacity if self.host_reserved and self.host_capacity else 0.0
+        return share(self.host_reserved, self.host_capacity)
+
+    @property
+    def spare_usage(self) -> float:
+        """The share of the device pool that hot buffers would give back."""
+        return share(self.device_spare, self.device_capacity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,7 @@ class Totals:
     device_tokens: float | None = None
     device_capacity: float | None = None
     device_usage: float | None = None
+    device_spare: float | None = None
     host_tokens: float | None = None
     host_capacity: float | None = None
     host_usage: float | None = None
@@ -85,6 +93,21 @@ class Totals:
     seconds_to_full: float | None = None
     first_full: str = ""
     """The rank whose host pool is full first, where there are several."""
+
+    @property
+    def reserved_usage(self) -> float:
+        """The promised share of the host pools."""
+        return share(self.host_reserved, self.host_capacity)
+
+    @property
+    def spare_usage(self) -> float:
+        """The share of the device pools that hot buffers would give back."""
+        return share(self.device_spare, self.device_capacity)
+
+
+def share(part: float | None, capacity: float | None) -> float:
+    """Return a part of a pool as a share of it, 0 where either is not known."""
+    return part / capacity if part and capacity else 0.0
 
 
 @dataclass(frozen=True, slots=True)

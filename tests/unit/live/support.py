@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from hisparse_metrics.histogram import Histogram
 from hisparse_metrics.live.api import HistoryApi
 from hisparse_metrics.live.columns import INDEX, NAN, WIDTH
-from hisparse_metrics.live.reading import Histogram, Kind, RankReading
+from hisparse_metrics.live.reading import Kind, RankReading
 from hisparse_metrics.live.sampler import Sampler
 from hisparse_metrics.web.messages import Request, Response
 

@@ -47,7 +47,8 @@ def test_a_page_says_what_its_engine_published(tmp_path: Path) -> None:
     levels = step.levels
     assert (reading.kind, reading.up, reading.last_step) == (Kind.PAGE, True, step.timestamp)
     assert reading.levels["device_tokens"] == levels.device_tokens
-    assert reading.levels["device_spare"] == levels.device_tokens_spare
+    assert reading.levels["device_spare"] == levels.device_tokens_spare > 0
+    assert reading.levels["device_usage_committed"] < reading.levels["device_usage"]
     assert reading.levels["host_committed"] == levels.host_tokens + levels.host_tokens_reserved
     assert reading.levels["host_usage"] == step.token_stats.host_token_usage
     assert reading.totals["lookups"] == step.totals.swap_in_lookups
@@ -60,7 +61,7 @@ def test_a_pool_that_does_not_exist_has_no_usage(tmp_path: Path) -> None:
         recorder.publish(idle_resident_step(1.0))
         [reading] = PageReadings(PageFolder(tmp_path))()
     assert "host_usage" not in reading.levels
-    assert reading.levels["device_usage"] == 0.0
+    assert reading.levels["device_usage"] == reading.levels["device_usage_committed"] == 0.0
 
 
 def test_a_rank_keeps_its_id_across_restarts_and_shares_it_with_nobody(tmp_path: Path) -> None:

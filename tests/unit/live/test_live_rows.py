@@ -5,8 +5,8 @@ import math
 import pytest
 
 from hisparse_metrics.live.columns import COLUMNS, INDEX
-from hisparse_metrics.live.quantile import WINDOW_SECONDS, quantile
-from hisparse_metrics.live.reading import Histogram, RankReading
+from hisparse_metrics.live.reading import RankReading
+from hisparse_metrics.live.recent import WINDOW_SECONDS
 from hisparse_metrics.live.rows import RankRows, Row, combined
 from tests.unit.live.support import BOUNDS, reading
 
@@ -78,22 +78,6 @@ def test_no_step_no_quantile() -> None:
     for second in range(30):
         row = rows.advance(float(second), reading(counts=(7, 0, 0, 0)))
     assert "step_p50" not in known(row)
-
-
-@pytest.mark.parametrize(
-    ("q", "counts", "expected"),
-    [
-        (0.5, (2, 0, 0, 0), 0.005),
-        (0.5, (0, 2, 0, 0), 0.015),
-        (0.99, (0, 0, 0, 3), 0.04),
-        (0.5, (1, 1, 1, 0), 0.015),
-        (1.0, (1, 0, 0, 0), 0.01),
-    ],
-)
-def test_quantiles_are_estimated_as_prometheus_does(
-    q: float, counts: tuple[int, ...], expected: float
-) -> None:
-    assert quantile(q, Histogram(BOUNDS, counts)) == pytest.approx(expected)
 
 
 def together(*readings: RankReading, before: float = 0.0) -> Row:

@@ -19,7 +19,7 @@ from hisparse_metrics.top.vocabulary import Severity, Vocabulary
 START = 1_795_000_000.0
 KEY = RankKey("glm", "GLM-5", "0", "0", "0", "0")
 VOCABULARY = Vocabulary(
-    {"device": "#0000ff", "host": "#ff8800", "reserved": "#ff00ff", "good": "#00aa00", "warning": "#ffff00",
+    {"device": "#0000ff", "host": "#ff8800", "reserved": "#ff00ff", "spare": "#00ffff", "good": "#00aa00", "warning": "#ffff00",
      "critical": "#ff0000"},
     {"host-usage": ((-math.inf, Severity.FINE), (0.8, Severity.WARNING), (0.9, Severity.CRITICAL)),
      "hit-ratio": ((-math.inf, Severity.WARNING), (0.9, Severity.FINE))},
@@ -66,7 +66,7 @@ def curve(seconds: int = 55) -> tuple[CurvePoint, ...]:
 BUSY = RankView(
     key=KEY, name="glm dp0", engine="hisparse", state=State.UP, about="GLM-5 · 0.1.0 · hierarchical · cuda · bfloat16",
     running=24, staging=1, waiting=3,
-    device_tokens=131_072, device_capacity=163_840, device_usage=0.8,
+    device_tokens=131_072, device_capacity=163_840, device_usage=0.8, device_spare=32_768,
     host_tokens=1_720_320, host_capacity=2_097_152, host_usage=0.8203125, host_reserved=98_304, host_growth=0.0008,
     tokens_per_second=1_234.5, hit_ratio=0.873, lookups_per_second=1e6, host_to_device=1.2 * 2**30,
     device_to_host=20.5 * 2**20, step_p50=0.0182, step_p99=0.0431, retractions=2, retractions_per_second=0.0,

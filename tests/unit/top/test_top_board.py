@@ -31,7 +31,8 @@ def test_a_rank_under_load() -> None:
     taken = board()
     for second in range(12):
         levels = {
-            m.DEVICE_TOKENS: 80, m.DEVICE_TOKEN_CAPACITY: 100, m.DEVICE_TOKEN_USAGE: 0.8, m.HOST_TOKENS: 200 + 10 * second,
+            m.DEVICE_TOKENS: 80, m.DEVICE_TOKEN_CAPACITY: 100, m.DEVICE_TOKEN_USAGE: 0.8, m.DEVICE_TOKENS_SPARE: 20,
+            m.HOST_TOKENS: 200 + 10 * second,
             m.HOST_TOKEN_CAPACITY: 1_000, m.HOST_TOKEN_USAGE: 0.2 + 0.01 * second, m.HOST_TOKENS_RESERVED: 50,
             m.RUNNING_REQUESTS: 4, m.STAGING_REQUESTS: 1, m.WAITING_REQUESTS: 2, LAST_STEP: START + second,
         }  # fmt: skip
@@ -47,7 +48,7 @@ def test_a_rank_under_load() -> None:
     assert rank.hit_ratio == pytest.approx(0.9)
     assert (rank.host_to_device, rank.device_to_host) == (pytest.approx(4096), pytest.approx(512))
     assert rank.seconds_to_full == pytest.approx((1 - 0.31) / 0.01)
-    assert rank.reserved_usage == 0.05
+    assert (rank.reserved_usage, rank.spare_usage) == (0.05, 0.2)
     assert len(rank.curve) == 12
 
 

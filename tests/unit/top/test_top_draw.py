@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from hisparse_metrics.top.draw.cells import columns, seconds_of
+from hisparse_metrics.top.draw.columns import device_usage
 from hisparse_metrics.top.draw.meters import bar, chart, sparkline
 from hisparse_metrics.top.draw.screen import screen
 from hisparse_metrics.top.draw.theme import ASCII, UNICODE, Theme
@@ -129,6 +131,18 @@ def test_no_text_is_in_a_pale_colour_on_the_terminals_own_background() -> None:
 )
 def test_bars(usage: float | None, reserved: float, expected: str) -> None:
     assert bar(usage, 10, "host", THEME, reserved).plain == expected
+
+
+@pytest.mark.parametrize(
+    ("spare", "figure", "expected"), [(25.0, "100% ", "███████▌▒▒"), (1.0, "100%!", "█████████▉")]
+)
+def test_a_device_pool_is_loud_only_where_it_is_not_full_of_spare(
+    spare: float, figure: str, expected: str
+) -> None:
+    levels = {"device-usage": ((-math.inf, Severity.FINE), (0.98, Severity.WARNING))}
+    full = replace(BUSY, device_capacity=100.0, device_usage=1.0, device_spare=spare)
+    drawn = device_usage(full, 16, Theme(replace(VOCABULARY, levels=levels)))
+    assert drawn.plain == f"{expected} {figure}"
 
 
 def test_zero_is_told_from_a_gap() -> None:

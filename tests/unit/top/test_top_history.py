@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hisparse_metrics import catalogue as m
-from hisparse_metrics.top.history import RankHistory, quantile, slope
+from hisparse_metrics.histogram import Histogram
+from hisparse_metrics.top.history import RankHistory, slope
 from hisparse_metrics.top.reading import Engine
 from tests.unit.top.support import START, sample
 
@@ -97,20 +98,18 @@ def test_steps_are_seen_by_our_own_clock() -> None:
     assert history.since_seen_stepping() == 3.0
 
 
-def test_quantile_is_interpolated_as_prometheus_does() -> None:
-    buckets = [(0.01, 0.0), (0.02, 8.0), (0.05, 10.0), (float("inf"), 10.0)]
-    assert quantile(0.5, buckets) == pytest.approx(0.01 + 0.01 * 5 / 8)
-    assert quantile(0.99, buckets) == pytest.approx(0.02 + 0.03 * 1.9 / 2)
-    assert quantile(0.5, [(0.01, 1.0), (float("inf"), 10.0)]) == 0.01
-    assert quantile(0.5, [(0.01, 0.0), (float("inf"), 0.0)]) is None
-    assert quantile(0.5, []) is None
-
-
 def test_step_quantile_is_of_the_window_not_of_all_time() -> None:
-    history, inf = RankHistory(Engine.HISPARSE), float("inf")
-    history.add(sample(step_buckets=((0.01, 1e6), (1.0, 1e6), (inf, 1e6))), 0.0, None)
-    history.add(sample(step_buckets=((0.01, 1e6), (1.0, 1e6 + 10), (inf, 1e6 + 10))), 1.0, None)
+    history = RankHistory(Engine.HISPARSE)
+    history.add(sample(steps=Histogram((0.01, 1.0), (1e6, 0, 0))), 0.0, None)
+    history.add(sample(steps=Histogram((0.01, 1.0), (1e6, 10, 0))), 1.0, None)
     assert history.step_quantile(0.5) == pytest.approx(0.01 + 0.99 / 2)
+
+
+def test_without_steps_there_is_no_quantile() -> None:
+    history = RankHistory(Engine.HISPARSE)
+    assert history.step_quantile(0.5) is None
+    history.add(sample(), 0.0, None)
+    assert history.step_quantile(0.5) is None
 
 
 def test_slope_of_nothing_is_flat() -> None:

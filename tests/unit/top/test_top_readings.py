@@ -46,7 +46,7 @@ def test_pages_and_their_exposition_say_the_same(tmp_path: Path) -> None:
     [exposed] = parse(generate_latest(registry_of(tmp_path)).decode())
     assert page.key == exposed.key == RankKey("test", "tiny", "0", "0", "0", "0")
     assert dict(page.values) == dict(exposed.values)
-    assert page.step_buckets == exposed.step_buckets
+    assert page.steps == exposed.steps
     assert page.info == exposed.info
     assert page.value(m.HOST_TOKENS) == make_step().levels.host_tokens
     recorder.close()

@@ -10,6 +10,8 @@ const TIERS = [
 const panelOf = (vocabulary, column) =>
   vocabulary.groups.flatMap((group) => group.panels).find((panel) => panel.lines.some((line) => line.column === column));
 
+const share = (value) => `${100 * Math.min(value ?? 0, 1)}%`;
+
 class Tier {
   constructor({ tier, word, place }, vocabulary) {
     Object.assign(this, { tier, word, place });
@@ -19,14 +21,14 @@ class Tier {
     this.badge = make("span", { class: "badge", hidden: true });
     this.capacity = make("span", { class: "of" });
     this.fill = make("span", { class: `fill ${tier}` });
-    this.reserved = make("span", { class: "fill reserved" });
+    this.beyond = make("span", { class: `fill ${tier === "host" ? "reserved" : "spare"}` });
     const ticks = this.limits.map((limit) => {
       const tick = make("span", { class: "tick", title: `threshold ${full(limit.from, "percentunit")}` });
       tick.style.left = `${limit.from * 100}%`;
       tick.style.setProperty("--color", limit.color);
       return tick;
     });
-    this.bar = make("div", { class: "bar", role: "meter", "aria-valuemin": "0", "aria-valuemax": "1", "aria-label": `${word} token usage` }, this.reserved, this.fill, ...ticks);
+    this.bar = make("div", { class: "bar", role: "meter", "aria-valuemin": "0", "aria-valuemax": "1", "aria-label": `${word} token usage` }, this.beyond, this.fill, ...ticks);
     this.element = make(
       "div",
       { class: `tier ${tier}` },
@@ -40,20 +42,24 @@ class Tier {
     const at = values[`${this.tier}_usage`];
     const tokens = values[`${this.tier}_tokens`];
     const capacity = values[`${this.tier}_capacity`];
-    const committed = values[`${this.tier}_committed`];
+    const reserved = Math.max((values[`${this.tier}_committed`] ?? 0) - tokens, 0);
+    const spare = values[`${this.tier}_spare`] ?? 0;
+    // What worries is what nobody would give back: a device pool that is full of spare is as it should be.
+    const judged = values[`${this.tier}_usage_committed`] ?? at;
     say(this.usage, usage(at));
     say(this.tokens, count(tokens));
-    this.fill.style.width = `${100 * Math.min(at ?? 0, 1)}%`;
-    this.reserved.style.width = `${100 * Math.min(capacity ? (committed ?? 0) / capacity : 0, 1)}%`;
+    this.fill.style.width = share(judged);
+    this.beyond.style.width = share(capacity ? (tokens + reserved) / capacity : 0);
     set(this.bar, "aria-valuenow", (at ?? 0).toFixed(3));
     set(this.bar, "aria-valuetext", at == null ? NO_DATA : full(at, "percentunit"));
     const parts = [capacity ? `of ${count(capacity)} ${this.place}` : this.place];
     if (capacity === 0) parts[0] = "this engine has no such pool";
-    if (committed > tokens) parts.push(`${count(committed - tokens)} more reserved`);
+    if (reserved > 0) parts.push(`${count(reserved)} more reserved`);
+    if (spare > 0) parts.push(`${count(spare)} of it spare`);
     if (many && at != null) parts.push("usage is of the fullest rank");
     say(this.capacity, parts.join(", "));
-    const worst = this.limits.filter((limit) => at >= limit.from).at(-1);
-    this.badge.hidden = at == null || !worst;
+    const worst = this.limits.filter((limit) => judged >= limit.from).at(-1);
+    this.badge.hidden = judged == null || !worst;
     if (worst) {
       say(this.badge, `above ${full(worst.from, "percentunit")}`);
       this.badge.style.setProperty("--color", worst.color);

@@ -14,7 +14,7 @@ from hisparse_metrics.top.draw.theme import MARKS, Theme
 from hisparse_metrics.top.history import CurvePoint
 from hisparse_metrics.top.numbers import ahead, bandwidth, duration, percent, short, small, throughput
 from hisparse_metrics.top.state import State
-from hisparse_metrics.top.view import RankView
+from hisparse_metrics.top.view import RankView, Totals
 from hisparse_metrics.top.vocabulary import Severity
 
 GAP = 1
@@ -80,10 +80,26 @@ def _state(rank: RankView, width: int, theme: Theme, interval: float) -> Text:
     return Text(no_wrap=True).append(rank.state, style).append(" " * (width - len(rank.state)))
 
 
-def usage(value: float | None, panel: str, theme: Theme, width: int = PERCENT) -> Text:
-    """Return a usage in percent, loud where the dashboards would colour it."""
-    severity = theme.vocabulary.severity(panel, value)
-    return loud(percent(value), severity, theme, width)
+def host_usage(of: RankView | Totals, width: int, theme: Theme) -> Text:
+    """Return a bar, where there is room, and the usage of the host pool; promised slots are drawn beyond."""
+    return _usage(of.host_usage, of.host_usage, of.reserved_usage, "host", "reserved", width, theme)
+
+
+def device_usage(of: RankView | Totals, width: int, theme: Theme) -> Text:
+    """Return the same of the device pool; what is spare is drawn apart, and to be full of it is as it should be."""
+    committed = None if of.device_usage is None else of.device_usage - of.spare_usage
+    return _usage(of.device_usage, committed, of.spare_usage, "device", "spare", width, theme)
+
+
+def _usage(
+    usage: float | None, judged: float | None, beyond: float, tier: str, beyond_color: str, width: int, theme: Theme
+) -> Text:  # fmt: skip
+    """Return ``usage`` in percent, loud where the dashboards would colour ``judged``, which the bar begins with."""
+    text = Text(no_wrap=True)
+    if width > PERCENT:
+        text.append_text(bar(judged, width - PERCENT, tier, theme, beyond, beyond_color))
+    severity = theme.vocabulary.severity(f"{tier}-usage", judged)
+    return text.append_text(loud(percent(usage), severity, theme, PERCENT))
 
 
 def loud(figure: str, severity: Severity, theme: Theme, width: int) -> Text:
@@ -94,13 +110,11 @@ def loud(figure: str, severity: Severity, theme: Theme, width: int) -> Text:
 
 
 def _device_bar(rank: RankView, width: int, theme: Theme, interval: float) -> Text:
-    drawn = bar(rank.device_usage, width - PERCENT, "device", theme)
-    return drawn.append_text(usage(rank.device_usage, "device-usage", theme))
+    return device_usage(rank, width, theme)
 
 
 def _host_bar(rank: RankView, width: int, theme: Theme, interval: float) -> Text:
-    drawn = bar(rank.host_usage, width - PERCENT, "host", theme, rank.reserved_usage)
-    return drawn.append_text(usage(rank.host_usage, "host-usage", theme))
+    return host_usage(rank, width, theme)
 
 
 def _line(

@@ -38,7 +38,7 @@ _CURVES = (
     _Curve("cpu token usage", lambda p: p.host_usage, percent, "host", 1.0, "host-usage"),
     _Curve("gen throughput (token/s)", lambda p: p.tokens_per_second, throughput, "good"),
     _Curve("hit ratio", lambda p: p.hit_ratio, lambda v: percent(v, 1), "device", 1.0, "hit-ratio"),
-    _Curve("gpu token usage", lambda p: p.device_usage, percent, "device", 1.0, "device-usage"),
+    _Curve("gpu token usage", lambda p: p.device_usage, percent, "device", 1.0),
 )
 """Most important first: the last ones are given up where there is no room."""
 
@@ -76,6 +76,7 @@ def _facts(rank: RankView, theme: Theme, alone: bool) -> list[Text]:
     return [
         fact("", requests, 32),
         fact("#gpu-token", _of(rank.device_tokens, rank.device_capacity)),
+        fact("spare", full(rank.device_spare), 6),
         fact("#cpu-token", _of(rank.host_tokens, rank.host_capacity)),
         fact("reserved", full(rank.host_reserved), 6),
         fact("full in", ahead(rank.seconds_to_full), 6),

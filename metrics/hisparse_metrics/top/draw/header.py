@@ -6,9 +6,8 @@ import time
 
 from rich.text import Text
 
-from hisparse_metrics.top.draw.columns import PERCENT, usage
+from hisparse_metrics.top.draw.columns import PERCENT, device_usage, host_usage
 from hisparse_metrics.top.draw.flow import fact, flow
-from hisparse_metrics.top.draw.meters import bar
 from hisparse_metrics.top.draw.theme import Theme
 from hisparse_metrics.top.numbers import UNKNOWN, ahead, bandwidth, duration, full, percent, short, throughput
 from hisparse_metrics.top.view import Snapshot, Totals
@@ -108,22 +107,20 @@ def _work(totals: Totals, width: int, theme: Theme) -> list[Text]:
 
 def _pools(totals: Totals, width: int, theme: Theme) -> list[Text]:
     """Draw both tiers as bars of one width, one under the other."""
-    rows = (
-        ("gpu", totals.device_tokens, totals.device_capacity, totals.device_usage, "device", 0.0),
-        ("cpu", totals.host_tokens, totals.host_capacity, totals.host_usage, "host", _reserved(totals)),
+    tiers = (
+        ("gpu", _figures(totals.device_tokens, totals.device_capacity, width), device_usage),
+        ("cpu", _figures(totals.host_tokens, totals.host_capacity, width), host_usage),
     )
-    figures = [_figures(used, capacity, width) for _, used, capacity, *_ in rows]
-    widest = max(map(len, figures))
+    widest = max(len(figure) for _, figure, _ in tiers)
     lines = []
-    for (tier, _, _, used, color, reserved), figure in zip(rows, figures, strict=True):
+    for tier, figure, drawn in tiers:
         label = f"#{tier}-token: " if width >= _WORDY else f"{tier} "
         line = Text(label, no_wrap=True)
         if line.cell_len + widest + PERCENT < width:
             line.append(figure.rjust(widest), "bold").append(" ")
         room = width - line.cell_len - PERCENT
-        if room >= _BAR_LEAST:
-            line.append_text(bar(used, min(room, _BAR_MOST), color, theme, reserved))
-        lines.append(line.append_text(usage(used, f"{color}-usage", theme)))
+        room = min(room, _BAR_MOST) if room >= _BAR_LEAST else 0
+        lines.append(line.append_text(drawn(totals, room + PERCENT, theme)))
     return lines
 
 
@@ -132,9 +129,3 @@ def _figures(used: float | None, capacity: float | None, width: int) -> str:
         return UNKNOWN
     number = full if width >= _WORDY else short
     return f"{number(used)} of {number(capacity)}" if capacity else number(used)
-
-
-def _reserved(totals: Totals) -> float:
-    return (
-        totals.host_reserved / totals.host_capacity if totals.host_reserved and totals.host_capacity else 0.0
-    )

@@ -16,7 +16,8 @@ _KEYS = (
     ("? h", "this help"),
 )
 _WORDS = (
-    ("gpu-token", "slots of the device pool: hot buffers, near full is normal"),
+    ("gpu-token", "slots of the device pool: hot buffers; full of spare is normal"),
+    ("spare", "of these, what a new request would get back"),
     (
         "cpu-token",
         "slots of the host pool: every token of an admitted request; full means that requests wait",

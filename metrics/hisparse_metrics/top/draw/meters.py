@@ -10,8 +10,10 @@ from hisparse_metrics.top.draw.theme import Theme
 from hisparse_metrics.top.vocabulary import Severity
 
 
-def bar(usage: float | None, width: int, color: str, theme: Theme, reserved: float = 0.0) -> Text:
-    """Draw a usage, and after it what is promised beyond."""
+def bar(
+    usage: float | None, width: int, color: str, theme: Theme, beyond: float = 0.0, beyond_color: str = "reserved"
+) -> Text:  # fmt: skip
+    """Draw a share, and ``beyond`` it another: what is promised of the host, or spare on the device."""
     glyphs, text = theme.glyphs, Text(no_wrap=True)
     if usage is None:
         return text.append(" " * width)
@@ -19,9 +21,9 @@ def bar(usage: float | None, width: int, color: str, theme: Theme, reserved: flo
     used = round(min(max(usage, 0.0), 1.0) * width * steps)
     used = max(used, 1) if usage > 0 else 0
     drawn = glyphs.parts[-1] * (used // steps) + (glyphs.parts[used % steps - 1] if used % steps else "")
-    promised = min(round((usage + reserved) * width), width) - len(drawn)
+    further = min(round((usage + beyond) * width), width) - len(drawn)
     text.append(drawn, theme.color(color))
-    text.append(glyphs.reserved * max(promised, 0), theme.color("reserved"))
+    text.append(glyphs.beyond * max(further, 0), theme.color(beyond_color))
     return text.append(glyphs.empty * (width - len(text.plain)), "dim")
 
 

@@ -18,7 +18,7 @@ class Glyphs:
 
     levels: str
     parts: str
-    reserved: str
+    beyond: str
     empty: str
     cursor: str
     up: str
@@ -30,11 +30,11 @@ class Glyphs:
 
 
 UNICODE = Glyphs(
-    levels="▁▂▃▄▅▆▇█", parts="▏▎▍▌▋▊▉█", reserved="▒", empty="·", cursor="▸", up="●", idle="○", bad="✕", unknown="?",
+    levels="▁▂▃▄▅▆▇█", parts="▏▎▍▌▋▊▉█", beyond="▒", empty="·", cursor="▸", up="●", idle="○", bad="✕", unknown="?",
     dot="·", rule="─",
 )  # fmt: skip
 ASCII = Glyphs(
-    levels="_.:-=+*#", parts="#", reserved="=", empty=".", cursor=">", up="*", idle="o", bad="X", unknown="?",
+    levels="_.:-=+*#", parts="#", beyond="=", empty=".", cursor=">", up="*", idle="o", bad="X", unknown="?",
     dot="|", rule="-",
 )  # fmt: skip
 
