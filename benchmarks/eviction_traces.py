@@ -47,7 +47,7 @@ class Recording:
     kept: dict[int, list[torch.Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.positions = self.inner.positions
+        self.positions, self.float8_rows = self.inner.positions, self.inner.float8_rows
 
     def select(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, weights: torch.Tensor

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hisparse_engine.errors import ConfigError
-from hisparse_engine.layout import PoolSizes
+from hisparse_engine.layout import KVCacheDtype, PoolSizes
 from hisparse_engine.memory_plan import HOST_TO_DEVICE_RATIO
 
 Mode = Literal["hierarchical", "resident"]
 LogFormat = Literal["split", "legacy", "json"]
+Dtype = Literal["float32", "bfloat16"]
 MAX_TOKENS = 2**31 - 1
 """Slots and positions are 32 bits wide in the residency maps."""
 Size = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
@@ -75,9 +76,12 @@ class EngineSettings(Frozen):
 
     mode: Mode = "hierarchical"
     device: Literal["cpu", "cuda"] = "cpu"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of weights, activations and KV rows; :meth:`dtype_for` says what ``auto`` comes to."""
     kernels: Literal["auto", "reference"] = "auto"
     """On a CUDA device, ``auto`` decodes with compiled kernels and CUDA graphs where it can; ``reference`` never does."""
+    kv_cache_dtype: KVCacheDtype = "auto"
+    """How KV rows are stored in both tiers: as the model computes them, or in float8 with scales."""
     index_key_dtype: Literal["model", "float8"] = "model"
     """How index keys are stored: as the model computes them, or in fp8 with one scale a key (compiled kernels only)."""
     max_running_requests: Size = 64
@@ -100,6 +104,20 @@ class EngineSettings(Frozen):
 
     When they do not, the admitted requests fail, the pools are cleared and
     ``hisparse_invariant_violations_total`` rises; the engine goes on with those that wait."""
+
+    def dtype_for(self, checkpoint: str) -> Dtype:
+        """Return what a model is computed in whose config says the dtype ``checkpoint``.
+
+        ``auto`` is float32 on the CPU. On a CUDA device it is the checkpoint's own: bfloat16 for float16 too, which
+        nothing here computes in.
+        """
+        if self.dtype != "auto":
+            return self.dtype
+        return "float32" if self.device == "cpu" or checkpoint == "float32" else "bfloat16"
+
+    def row_dtype_for(self, checkpoint: str) -> str:
+        """Return what KV rows are then stored in."""
+        return self.dtype_for(checkpoint) if self.kv_cache_dtype == "auto" else self.kv_cache_dtype
 
 
 class EngineConfig(EngineSettings):

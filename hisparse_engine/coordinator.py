@@ -24,6 +24,7 @@ from hisparse_engine.memory.backup import Backup, record_event
 from hisparse_engine.memory.prefix_tree import NO_TOKENS, Tokens
 from hisparse_engine.memory.residency import ResidencyMap, Slots
 from hisparse_engine.memory.swap_plan import HotBuffer, RowCopies, SwapPlan, plan_swap_in
+from hisparse_engine.row_format import RowFormat
 from hisparse_engine.two_tier import TwoTierPools
 from hisparse_engine.verify import Sampler, compare_rows
 from hisparse_metrics.stats import HiSparseTokenStats, PoolStats
@@ -57,6 +58,7 @@ class HiSparseCoordinator(TwoTierPools):
         device: torch.device | None = None,
         verify_every: int = 0,
         prefix_reuse: bool = False,
+        row_format: RowFormat | None = None,
     ) -> None:
         """Allocate both pools. ``prefix_reuse`` keeps rows for requests that begin alike. ``verify_every`` > 0 checks one layer of one request against the host every N steps."""
         super().__init__(
@@ -65,6 +67,7 @@ class HiSparseCoordinator(TwoTierPools):
             dtype=dtype,
             device=device or torch.device("cpu"),
             prefix_reuse=prefix_reuse,
+            row_format=row_format,
         )
         self.residency = ResidencyMap(layout.num_groups, sizes.device_tokens)
         self._layers_per_group = np.bincount(layout.group_of_layer)

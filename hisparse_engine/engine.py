@@ -51,9 +51,7 @@ class Engine:
         self.sizes = config.hisparse.resolve(
             mode=config.mode, top_k=model.config.index_topk, max_running_requests=config.max_running_requests
         )
-        self.layout = KVLayout.from_indexer_types(
-            model.config.kv_row_dim, model.config.index_head_dim, model.config.indexer_types
-        )
+        self.layout = KVLayout.of_model(model.config, config.kv_cache_dtype)
         make = backend or choose_backend
         self.coordinator, self.decoder = make(model, config, self.layout, self.sizes, clock)
         self.scheduler = Scheduler(

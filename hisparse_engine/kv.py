@@ -19,6 +19,7 @@ from hisparse_engine.memory.pool import Claim
 from hisparse_engine.memory.prefix_tree import NO_TOKENS, Tokens
 from hisparse_engine.memory.residency import Where
 from hisparse_engine.memory.slot_ledger import Holding
+from hisparse_engine.row_format import RowFormat
 from hisparse_metrics.stats import HiSparseTokenStats
 
 
@@ -71,6 +72,8 @@ class KVCoordinator(Protocol):
 
     counters: SwapCounters
     index_keys: IndexKeys
+    row_format: RowFormat
+    """How rows are kept: those that are written and read here are stored ones."""
 
     def shortfall(self, max_tokens: int) -> Shortfall | None:
         """Say what a request of ``max_tokens`` rows could never get, even alone; None when it fits."""

@@ -13,13 +13,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load(checkpoint: Checkpoint, config: EngineConfig) -> DsaModel:
-    """Load a checkpoint's weights in the configured dtype, onto the configured device.
+    """Load a checkpoint's weights in the configured dtype (or its own, see ``EngineSettings.dtype_for``), onto the device.
 
     Sets the process's thread count when one is configured: PyTorch knows no smaller scope.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     with progress_bar("Loading weights", unit="layers") as progress:
-        return load_model(
-            checkpoint, dtype=DTYPES[config.dtype], device=torch.device(config.device), progress=progress
-        )
+        dtype = DTYPES[config.dtype_for(checkpoint.config.dtype)]
+        return load_model(checkpoint, dtype=dtype, device=torch.device(config.device), progress=progress)

@@ -9,8 +9,8 @@ cache takes:
 =====================  ==================================  =======================================================
 what                   bytes a token                       how many tokens
 =====================  ==================================  =======================================================
-KV rows, host pool     L × row_dim × itemsize              host_tokens (pinned main memory; none in resident mode)
-KV rows, hot buffers   L × row_dim × itemsize              device_tokens (resident mode: every row is here)
+KV rows, host pool     L × row_dim × itemsize, or L × its  host_tokens (pinned main memory; none in resident mode)
+KV rows, hot buffers   bytes in float8 (both the same)     device_tokens (resident mode: every row is here)
 index keys             G × index_dim × itemsize, or        index_tokens
                        G × (index_dim + 4) in float8
 residency, by slot     G × 8 (position 4, last use 4)      device_tokens (none in resident mode)
@@ -64,7 +64,7 @@ class TokenBytes(NamedTuple):
         itemsize, mapped = ITEM_BYTES[dtype], 0 if resident else layout.num_groups
         key = layout.index_dim + _FP32 if float8_keys else layout.index_dim * itemsize
         return cls(
-            kv_rows=layout.num_layers * layout.row_dim * itemsize,
+            kv_rows=layout.num_layers * layout.row_bytes(itemsize),
             index_keys=layout.num_groups * key,
             residency_slot=mapped * (_INT32 + (_INT32 if tables else _INT64)),
             residency_token=mapped * _INT32 + (2 * _INT32 if tables else 0),

@@ -12,7 +12,7 @@ import torch
 
 from hisparse_engine.kv import EagerKVCoordinator, KVLayout, Seat
 from hisparse_engine.models.config import ModelConfig
-from hisparse_engine.ops.attention import prefill_attention, sparse_attention
+from hisparse_engine.ops.attention import attend_gathered, gather_rows, prefill_attention
 from hisparse_engine.ops.select import MASKED, select_decode, select_prefill
 
 
@@ -31,6 +31,8 @@ class DecodePass:
         self._coordinator, self._config, self._layout = coordinator, config, layout
         self._claims = [seat.index for seat in seats]
         self.positions = torch.tensor([seat.length - 1 for seat in seats], device=device)
+        self._format = coordinator.row_format
+        self.float8_rows = self._format.is_float8
 
     def select(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, weights: torch.Tensor
@@ -46,12 +48,12 @@ class DecodePass:
         self, layer: int, query: torch.Tensor, row: torch.Tensor, positions: torch.Tensor
     ) -> torch.Tensor:
         """Write the new rows, make the selected ones resident, and attend them."""
-        self._coordinator.write_newest(layer, row)
+        self._coordinator.write_newest(layer, self._format.store(row))
         slots = self._coordinator.swap_in(layer, positions)
-        return sparse_attention(
+        stored = gather_rows(self._coordinator.device_rows(layer), slots)
+        return attend_gathered(
             query,
-            self._coordinator.device_rows(layer),
-            slots,
+            self._format.load(stored, query.dtype),
             positions != MASKED,
             scale=self._config.softmax_scale,
             latent_dim=self._config.kv_lora_rank,
@@ -79,7 +81,8 @@ class PrefillPass:
         """
         self._coordinator, self._seat, self._config, self._layout = coordinator, seat, config, layout
         self._start, self._prompt_length = seat.length - num_tokens, prompt_length
-        self._last = last
+        self._last, self._format = last, coordinator.row_format
+        self.float8_rows = self._format.is_float8
         self.positions = torch.arange(self._start, seat.length, device=device)
 
     def select(
@@ -101,10 +104,11 @@ class PrefillPass:
         self, layer: int, query: torch.Tensor, row: torch.Tensor, positions: torch.Tensor
     ) -> torch.Tensor:
         """Store the chunk's rows, get all rows so far, and attend the selected ones."""
-        rows = self._coordinator.write_prompt(layer, self._seat, row, last=self._last)
+        stored = self._format.store(row)
+        rows = self._coordinator.write_prompt(layer, self._seat, stored, last=self._last)
         return prefill_attention(
             query,
-            rows,
+            self._format.load(rows, query.dtype),
             positions,
             scale=self._config.softmax_scale,
             latent_dim=self._config.kv_lora_rank,

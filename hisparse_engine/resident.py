@@ -13,6 +13,7 @@ from hisparse_engine.memory.index_keys import IndexKeys
 from hisparse_engine.memory.pool import Claim, TokenPool
 from hisparse_engine.memory.prefix_tree import NO_TOKENS, Tokens
 from hisparse_engine.memory.slot_ledger import SlotLedger
+from hisparse_engine.row_format import ComputedRows, RowFormat
 from hisparse_metrics.stats import HiSparseTokenStats, usage
 
 
@@ -27,17 +28,21 @@ class ResidentCoordinator:
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
         prefix_reuse: bool = False,
+        row_format: RowFormat | None = None,
         index_dtype: torch.dtype | None = None,
     ) -> None:
         """Allocate the device pool; ``sizes.host_tokens`` and ``device_buffer_size`` do not matter here.
 
-        ``index_dtype`` is how index keys are stored; default: as ``dtype``.
+        ``row_format`` and ``index_dtype`` say how KV rows and index keys are stored; default: as ``dtype``.
         """
         self.layout = layout
         self.sizes = sizes
         self.counters = SwapCounters()
         self._torch_device = device or torch.device("cpu")
-        self.device_pool = self._pool(sizes.device_tokens, layout.num_layers, layout.row_dim, dtype)
+        self.row_format = row_format or ComputedRows(dtype)
+        self.device_pool = self._pool(
+            sizes.device_tokens, layout.num_layers, layout.row_dim, self.row_format.dtype
+        )
         self.index_keys = IndexKeys(
             self._pool(sizes.index_tokens, layout.num_groups, layout.index_dim, index_dtype or dtype)
         )

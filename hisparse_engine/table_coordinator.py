@@ -22,6 +22,7 @@ from hisparse_engine.memory.prefix_tree import NO_TOKENS, Tokens
 from hisparse_engine.memory_plan import STRETCHES_PER_TOKEN
 from hisparse_engine.ops.interface import Operations
 from hisparse_engine.ops.tables import EVICTIONS, LOOKUPS, MISSES, NONE
+from hisparse_engine.row_format import RowFormat
 from hisparse_engine.table_seat import TableSeat, open_seat, write_slots
 from hisparse_engine.two_tier import TwoTierPools
 from hisparse_engine.verify import Sampler, compare_rows
@@ -42,11 +43,18 @@ class TableHiSparseCoordinator(TwoTierPools):
         device: torch.device,
         verify_every: int = 0,
         prefix_reuse: bool = False,
+        row_format: RowFormat | None = None,
         index_dtype: torch.dtype | None = None,
     ) -> None:
         """Allocate pools and tables. No request is longer than ``max_length`` tokens."""
         super().__init__(
-            layout, sizes, dtype=dtype, device=device, prefix_reuse=prefix_reuse, index_dtype=index_dtype
+            layout,
+            sizes,
+            dtype=dtype,
+            device=device,
+            prefix_reuse=prefix_reuse,
+            row_format=row_format,
+            index_dtype=index_dtype,
         )
         self.ops = ops
         self.max_length = min(max_length, sizes.host_tokens, sizes.index_tokens)
@@ -57,7 +65,8 @@ class TableHiSparseCoordinator(TwoTierPools):
             layout.num_groups, max_running, table_tokens, sizes.device_tokens, self.max_buffer, device
         )
         self.link = make_link(device)
-        self.scratch = torch.empty((2, self.max_length, layout.row_dim), dtype=dtype, device=device)
+        shape = (2, self.max_length, layout.row_dim)
+        self.scratch = torch.empty(shape, dtype=self.row_format.dtype, device=device)
         """Rows of a prompt in two layers, while its chunks are computed."""
         self._seats: list[TableSeat] = []
         self._elastic = ElasticBuffers(self, self._seats)

@@ -12,6 +12,7 @@ from hisparse_engine.memory.prefix_tree import NO_TOKENS, Tokens
 from hisparse_engine.memory_plan import STRETCHES_PER_TOKEN
 from hisparse_engine.ops.interface import Operations
 from hisparse_engine.resident import ResidentCoordinator
+from hisparse_engine.row_format import RowFormat
 from hisparse_engine.table_seat import TableSeat, open_seat, write_slots
 
 
@@ -29,11 +30,18 @@ class TableResidentCoordinator(ResidentCoordinator):
         dtype: torch.dtype,
         device: torch.device,
         prefix_reuse: bool = False,
+        row_format: RowFormat | None = None,
         index_dtype: torch.dtype | None = None,
     ) -> None:
         """Allocate the pools and tables. No request is longer than ``max_length`` tokens."""
         super().__init__(
-            layout, sizes, dtype=dtype, device=device, prefix_reuse=prefix_reuse, index_dtype=index_dtype
+            layout,
+            sizes,
+            dtype=dtype,
+            device=device,
+            prefix_reuse=prefix_reuse,
+            row_format=row_format,
+            index_dtype=index_dtype,
         )
         self.ops = ops
         self.max_length = min(max_length, sizes.device_tokens, sizes.index_tokens)

@@ -13,6 +13,7 @@ from hisparse_engine.memory.index_keys import IndexKeys
 from hisparse_engine.memory.pool import TokenPool
 from hisparse_engine.memory.prefix_tree import NO_TOKENS, Tokens
 from hisparse_engine.memory.slot_ledger import SlotLedger
+from hisparse_engine.row_format import ComputedRows, RowFormat
 from hisparse_metrics.stats import HiSparseTokenStats, usage
 
 
@@ -27,22 +28,25 @@ class TwoTierPools:
         dtype: torch.dtype,
         device: torch.device,
         prefix_reuse: bool,
+        row_format: RowFormat | None = None,
         index_dtype: torch.dtype | None = None,
     ) -> None:
         """Allocate the pools; the host pool is pinned when the device is a CUDA device.
 
-        ``index_dtype`` is how index keys are stored; default: as ``dtype``.
+        ``row_format`` and ``index_dtype`` say how KV rows and index keys are stored; default: as ``dtype``.
         """
         self.layout = layout
         self.sizes = sizes
         self.counters = SwapCounters()
+        self.row_format = row_format or ComputedRows(dtype)
         self._torch_device = device
-        self.device_pool = self._pool(sizes.device_tokens, layout.num_layers, layout.row_dim, dtype)
+        rows = self.row_format.dtype
+        self.device_pool = self._pool(sizes.device_tokens, layout.num_layers, layout.row_dim, rows)
         self.host_pool = TokenPool(
             sizes.host_tokens,
             layout.num_layers,
             layout.row_dim,
-            dtype=dtype,
+            dtype=rows,
             device=torch.device("cpu"),
             pinned=device.type == "cuda",
         )

@@ -17,7 +17,7 @@ _DEFAULTS = {"max_running_requests": "as many as fit", "device_buffer_size": "2 
 _GIB = click.FloatRange(min=0, min_open=True, max=1 << 20)
 
 
-@click.command("plan", context_settings={"default_map": {"dtype": "bfloat16"}})
+@click.command("plan")
 @click.option(
     "--gpu-memory-gib",
     type=_GIB,

@@ -14,11 +14,11 @@ from hisparse_engine.decoding.decoder import Decoder, EagerDecoder
 from hisparse_engine.decoding.table_decoder import TableDecoder
 from hisparse_engine.errors import ConfigError, HiSparseError
 from hisparse_engine.kv import KVCoordinator, KVLayout, PoolSizes
-from hisparse_engine.loading import DTYPES
 from hisparse_engine.models.dsa import DsaModel
 from hisparse_engine.ops.interface import Operations
 from hisparse_engine.progress import progress_bar
 from hisparse_engine.resident import ResidentCoordinator
+from hisparse_engine.row_format import RowFormat, row_format_of
 from hisparse_engine.table_coordinator import TableHiSparseCoordinator
 from hisparse_engine.table_resident import TableResidentCoordinator
 
@@ -49,7 +49,7 @@ def choose_backend(
         _refuse_float8(config, f"which are not used {where}")
         return eager_backend(model, config, layout, sizes, clock)
     try:
-        ops = _gpu_operations(model, layout, DTYPES[config.dtype].itemsize)
+        ops = _gpu_operations(model, layout)
     except (HiSparseError, ImportError) as reason:
         _refuse_float8(config, str(reason))
         _log.warning("decoding on the reference path, correct and slow: %s", reason)
@@ -62,12 +62,15 @@ def _refuse_float8(config: EngineConfig, reason: str) -> None:
         raise ConfigError(f"index_key_dtype: float8 needs the compiled kernels: {reason}; use model")
 
 
-def _gpu_operations(model: DsaModel, layout: KVLayout, item_bytes: int) -> Operations:
+def _gpu_operations(model: DsaModel, layout: KVLayout) -> Operations:
     """Return the GPU's operations, built; raise where they, or this model, cannot do it."""
     if not model.capturable:
         raise KernelsUnfitError("the CUDA kernels compute in bfloat16; use --dtype bfloat16")
-    if layout.row_dim * item_bytes % 16:
-        raise KernelsUnfitError(f"a KV row of {layout.row_dim * item_bytes} bytes is no multiple of 16")
+    row_bytes, latent_dim = layout.row_bytes(model.dtype.itemsize), model.config.kv_lora_rank
+    if row_bytes % 16:
+        raise KernelsUnfitError(f"a KV row of {row_bytes} bytes is no multiple of 16")
+    if layout.float8_rows and latent_dim & (latent_dim - 1):
+        raise KernelsUnfitError(f"a KV row in float8 has a latent of {latent_dim} numbers, no power of two")
     from hisparse_engine.ops.gpu import operations
 
     operations.build()
@@ -86,9 +89,10 @@ def table_backend(
     common: dict[str, Any] = {
         "max_running": config.max_running_requests,
         "max_length": model.config.max_position_embeddings,
-        "dtype": DTYPES[config.dtype],
+        "dtype": model.dtype,
         "device": model.device,
         "prefix_reuse": config.prefix_reuse,
+        "row_format": row_format_of(layout, model.config, model.dtype),
         "index_dtype": torch.float8_e4m3fn if config.index_key_dtype == "float8" else None,
     }
     coordinator: TableHiSparseCoordinator | TableResidentCoordinator
@@ -107,26 +111,31 @@ def eager_backend(
     model: DsaModel, config: EngineConfig, layout: KVLayout, sizes: PoolSizes, clock: Clock
 ) -> Backend:
     """Return the reference: plain PyTorch, any device."""
-    coordinator = eager_coordinator(config, layout, sizes, model.device)
+    row_format = row_format_of(layout, model.config, model.dtype)
+    coordinator = eager_coordinator(config, layout, sizes, model.device, model.dtype, row_format)
     hierarchical = config.mode == "hierarchical"
     decoder = EagerDecoder(model, coordinator, layout, is_hierarchical=hierarchical, clock=clock)
     return Backend(coordinator, decoder)
 
 
 def eager_coordinator(
-    config: EngineConfig, layout: KVLayout, sizes: PoolSizes, device: torch.device
+    config: EngineConfig,
+    layout: KVLayout,
+    sizes: PoolSizes,
+    device: torch.device,
+    dtype: torch.dtype,
+    row_format: RowFormat,
 ) -> HiSparseCoordinator | ResidentCoordinator:
-    """Return the reference KV cache of the configured mode, its pools allocated; residency is kept in NumPy."""
-    dtype = DTYPES[config.dtype]
+    """Return the reference KV cache of the configured mode, its pools allocated; residency is kept in NumPy.
+
+    ``dtype`` is the model's, ``row_format`` how KV rows are stored.
+    """
+    common: dict[str, Any] = {
+        "dtype": dtype,
+        "device": device,
+        "prefix_reuse": config.prefix_reuse,
+        "row_format": row_format,
+    }
     if config.mode == "resident":
-        return ResidentCoordinator(
-            layout, sizes, dtype=dtype, device=device, prefix_reuse=config.prefix_reuse
-        )
-    return HiSparseCoordinator(
-        layout,
-        sizes,
-        dtype=dtype,
-        device=device,
-        verify_every=config.verify_every,
-        prefix_reuse=config.prefix_reuse,
-    )
+        return ResidentCoordinator(layout, sizes, **common)
+    return HiSparseCoordinator(layout, sizes, verify_every=config.verify_every, **common)

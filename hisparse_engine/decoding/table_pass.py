@@ -75,6 +75,7 @@ class TableDecodePass:
     ) -> None:
         self._batch, self._rows, self._selector, self._ops, self._config = batch, rows, selector, ops, config
         self.positions = (batch.lengths - 1).clamp(min=0).long()
+        self.float8_rows = rows.row_format.is_float8
 
     def select(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, weights: torch.Tensor
@@ -107,7 +108,7 @@ class TablePrefillPass:
     ) -> None:
         """Call after the coordinator's ``begin_chunk(seat, num_tokens)``; ``last`` marks the final chunk."""
         self._seat, self._rows, self._selector, self._ops, self._config = seat, rows, selector, ops, config
-        self._last = last
+        self._last, self.float8_rows = last, rows.row_format.is_float8
         device, start = tokens.start.device, seat.length - num_tokens
         self.positions = torch.arange(start, seat.length, device=device)
         # One element expanded: it shows that all tokens are of one request and may share what is loaded.

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 
 from hisparse_engine.ops.tables import NONE, SwapPlan
+from hisparse_engine.row_format import RowFormat
 from hisparse_engine.table_coordinator import TableHiSparseCoordinator
 from hisparse_engine.table_resident import TableResidentCoordinator
 from hisparse_engine.table_seat import TableSeat
@@ -30,7 +31,7 @@ class Batch(NamedTuple):
 
 
 class Located(NamedTuple):
-    """Rows to attend: ``rows [n, row_dim]``, and int32 ``slots [T, k]`` in them, NONE where there is none."""
+    """Rows to attend, as they are stored: ``rows [n, row_dim]``, and int32 ``slots [T, k]`` in them, NONE where there is none."""
 
     rows: torch.Tensor
     slots: torch.Tensor
@@ -39,11 +40,13 @@ class Located(NamedTuple):
 class Rows(Protocol):
     """The KV rows of one mode."""
 
+    row_format: RowFormat
+
     def begin(self) -> None:
         """Start a decode step (on the device)."""
 
     def decode(self, layer: int, batch: Batch, new: torch.Tensor, positions: torch.Tensor) -> Located:
-        """Store the batch's ``new [batch, row_dim]`` rows and locate ``positions`` int32 ``[batch, k]``."""
+        """Store the batch's ``new`` rows, one each, and locate ``positions`` int32 ``[batch, k]``."""
 
     def begin_prompt(self, seat: TableSeat, num_tokens: int, *, last: bool) -> None:
         """Start a chunk whose tokens end at ``seat.length``; ``last`` marks the final one."""
@@ -51,7 +54,7 @@ class Rows(Protocol):
     def prompt(
         self, layer: int, seat: TableSeat, new: torch.Tensor, positions: torch.Tensor, *, last: bool
     ) -> Located:
-        """Store a chunk's ``new [n, row_dim]`` rows and locate ``positions`` int32 ``[n, k]`` of the same request."""
+        """Store a chunk's ``n`` ``new`` rows and locate ``positions`` int32 ``[n, k]`` of the same request."""
 
 
 class ResidentRows:
@@ -59,6 +62,7 @@ class ResidentRows:
 
     def __init__(self, coordinator: TableResidentCoordinator) -> None:
         self._coordinator, self._ops = coordinator, coordinator.ops
+        self.row_format = coordinator.row_format
 
     def begin(self) -> None:
         """Nothing to prepare."""
@@ -67,6 +71,7 @@ class ResidentRows:
         """Look the slots up."""
         rows, slots = self._coordinator.device_rows(layer), torch.empty_like(positions)
         tokens = self._coordinator.requests.tokens
+        new = self.row_format.store(new)
         self._ops.locate(tokens, batch.rows, batch.lengths, positions, rows, new, slots)
         return Located(rows, slots)
 
@@ -79,7 +84,7 @@ class ResidentRows:
         """Write the chunk's rows and look the slots up."""
         rows = self._coordinator.device_rows(layer)
         home = self._coordinator.requests.tokens.home[seat.stretch.start : seat.stretch.start + seat.length]
-        rows.index_copy_(0, home[seat.length - len(new) :].long(), new)
+        rows.index_copy_(0, home[seat.length - len(new) :].long(), self.row_format.store(new))
         slots = torch.where(positions == NONE, NONE, home[positions.clamp(min=0).long()])
         return Located(rows, slots)
 
@@ -94,7 +99,7 @@ class TwoTierRows:
     def __init__(self, coordinator: TableHiSparseCoordinator, max_batch: int, top_k: int) -> None:
         """``max_batch`` and ``top_k`` bound a step."""
         self._coordinator, self._ops = coordinator, coordinator.ops
-        self._layout = coordinator.layout
+        self.row_format, self._layout = coordinator.row_format, coordinator.layout
         self._layers = [
             [layer for layer, of in enumerate(self._layout.group_of_layer) if of == group]
             for group in range(self._layout.num_groups)
@@ -129,7 +134,8 @@ class TwoTierRows:
         if not anchor:
             self._beside.join()
             plan = replace(plan, num_copies=self._nothing)  # they were copied beside
-        self._copy(layer, plan, new, None if batch.staged is None else batch.staged[layer])
+        staged = None if batch.staged is None else batch.staged[layer]
+        self._copy(layer, plan, self.row_format.store(new), staged)
         return Located(self._coordinator.device_pool.rows[layer], plan.slots)
 
     def _make_plan(self, group: int, batch: Batch, positions: torch.Tensor) -> SwapPlan:
@@ -178,7 +184,7 @@ class TwoTierRows:
         rows = pools.scratch[layer % 2]
         pools.link.wait_for(self._fetched)
         pools.link.wait_for(self._sent[layer % 2])
-        rows[start : seat.length].copy_(new)
+        rows[start : seat.length].copy_(self.row_format.store(new))
         staged = self._sent[layer % 2] = pools.send_home(layer, seat, start, rows[start : seat.length])
         self._fetched = pools.fetch_earlier(layer + 1, seat, start)
         if last:

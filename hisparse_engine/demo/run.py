@@ -22,7 +22,7 @@ from hisparse_engine.engine import Engine
 from hisparse_engine.loading import load
 from hisparse_engine.models.checkpoint import Checkpoint
 from hisparse_engine.models.config import ModelConfig
-from hisparse_engine.models.hf_config import parse_config
+from hisparse_engine.models.hf_config import parse_config, read_config
 from hisparse_engine.plan.at_start import plan_at_start, print_at_start
 from hisparse_engine.progress import progress_bar
 from hisparse_engine.request import Status
@@ -105,6 +105,7 @@ def _start(
     """Claim the stats page and the port first: a mistake there should not cost a model load."""
     config = _config(options.load, engine_fields, tier_fields)
     stats_dir = options.stats_dir or default_stats_dir()
+    shapes = read_config(options.model) if options.model else demo_shapes()
     exporter = resources.enter_context(Exporter(PageCollector(PageFolder(stats_dir)), web=options.web))
     identity = EngineIdentity(
         engine_name=options.engine_name,
@@ -112,7 +113,7 @@ def _start(
         version=__version__,
         mode=config.mode,
         device=config.device,
-        dtype=config.dtype,
+        dtype=config.row_dtype_for(shapes.dtype),
     )
     recorder = resources.enter_context(Recorder(stats_dir, identity))
     folder = options.model or _demo_checkpoint()

@@ -87,7 +87,12 @@ class FusedAttention:
         """Return (terms of the output ``[tokens, n, hidden]``, the positions attended, for shared layers below)."""
         c = self._config
         q_latent, row, key, head_weights = split_latents(
-            linear_fp32(x, self.down, _DOWN_SPLITS), self.down_bias, *angles, self.norms, self.index
+            linear_fp32(x, self.down, _DOWN_SPLITS),
+            self.down_bias,
+            *angles,
+            self.norms,
+            self.index,
+            float8_row=cache.float8_rows,
         )
         query, index_query = self._queries(q_latent, angles)
         if self.index.heads:

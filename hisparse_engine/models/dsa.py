@@ -197,7 +197,7 @@ class DsaModel:
     def __init__(self, weights: WeightSource, config: ModelConfig, progress: Progress | None = None) -> None:
         """Read every tensor; ``progress(done, total)`` is called after each layer."""
         self.config = config
-        self.device = weights.device
+        self.device, self.dtype = weights.device, weights.dtype
         body = weights.at("model")
         self.embedding = body.read("embed_tokens.weight", config.vocab_size, config.hidden_size)
         self.decoder = make_decoder(body, config, progress)

@@ -13,6 +13,9 @@ class AttentionPass(Protocol):
     positions: torch.Tensor
     """int64 ``[tokens]``: each token's place in its sequence."""
 
+    float8_rows: bool
+    """Whether KV rows are kept in float8: a model may quantise them itself (``ops.float8_rows``), or leave it to the pass."""
+
     def select(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, weights: torch.Tensor
     ) -> torch.Tensor:
@@ -24,7 +27,7 @@ class AttentionPass(Protocol):
     def attend(
         self, layer: int, query: torch.Tensor, row: torch.Tensor, positions: torch.Tensor
     ) -> torch.Tensor:
-        """Store the tokens' KV ``row [tokens, row_dim]``; attend ``positions``.
+        """Store the tokens' KV ``row [tokens, row_dim]``, computed or stored (uint8); attend ``positions``.
 
         ``query [tokens, heads, row_dim]``; returns latent outputs ``[tokens, heads, kv_lora_rank]``.
         """

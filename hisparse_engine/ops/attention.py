@@ -30,7 +30,18 @@ def sparse_attention(
     ``[tokens, k]`` (an invalid entry may hold any slot in range). Returns ``[tokens, heads, latent_dim]`` in the
     query's dtype; softmax in fp32. Every token needs at least one valid slot.
     """
-    gathered = rows.index_select(0, slots.reshape(-1)).view(*slots.shape, rows.shape[-1])
+    return attend_gathered(query, gather_rows(rows, slots), valid, scale=scale, latent_dim=latent_dim)
+
+
+def gather_rows(rows: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    """Return ``slots`` int64 ``[tokens, k]`` of ``rows [num_slots, width]``: ``[tokens, k, width]``."""
+    return rows.index_select(0, slots.reshape(-1)).view(*slots.shape, rows.shape[-1])
+
+
+def attend_gathered(
+    query: torch.Tensor, gathered: torch.Tensor, valid: torch.Tensor, *, scale: float, latent_dim: int
+) -> torch.Tensor:
+    """Attend rows ``gathered [tokens, k, width]``; otherwise as :func:`sparse_attention`."""
     scores = torch.bmm(query, gathered.transpose(1, 2)).mul_(scale)
     scores.masked_fill_(~valid.unsqueeze(1), float("-inf"))
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)

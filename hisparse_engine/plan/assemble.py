@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hisparse_engine.config import EngineSettings
-from hisparse_engine.layout import KVLayout, PoolSizes
+from hisparse_engine.layout import KVCacheDtype, KVLayout, PoolSizes
 from hisparse_engine.memory_plan import GIB, MemoryPlan, Part, TokenBytes
 from hisparse_engine.models.config import ModelConfig
 from hisparse_engine.models.weight_sizes import weigh_config
@@ -21,7 +21,8 @@ class Blueprint:
     """All that a plan follows from, but for the sizes of the pools and the mode.
 
     ``weights`` and ``reserve`` in bytes. ``tables``: residency in device tables, and a step in CUDA graphs; else the
-    reference path, whose step takes what it needs as it goes. ``float8_keys``: how index keys are stored.
+    reference path, whose step takes what it needs as it goes. ``kv_cache_dtype``, ``float8_keys``: how KV rows and
+    index keys are stored.
     """
 
     model: ModelConfig
@@ -29,14 +30,14 @@ class Blueprint:
     weights: int
     prefill_chunk: int
     tables: bool = True
+    kv_cache_dtype: KVCacheDtype = "auto"
     float8_keys: bool = False
     reserve: int = RESERVE_BYTES
 
     @property
     def layout(self) -> KVLayout:
         """The shapes of what is cached."""
-        model = self.model
-        return KVLayout.from_indexer_types(model.kv_row_dim, model.index_head_dim, model.indexer_types)
+        return KVLayout.of_model(self.model, self.kv_cache_dtype)
 
     def token(self, *, resident: bool) -> TokenBytes:
         """Return what a token takes in one mode."""
@@ -72,15 +73,16 @@ def blueprint_of(
 
     On a GPU it has device tables unless something keeps it from using its kernels (``decoding.backend``).
     """
-    on_gpu = engine.device == "cuda"
+    on_gpu, dtype = engine.device == "cuda", engine.dtype_for(model.dtype)
     if weights is None:
-        weights = weigh_config(model, engine.dtype, fused=on_gpu).num_bytes
+        weights = weigh_config(model, dtype, fused=on_gpu).num_bytes
     return Blueprint(
         model,
-        engine.dtype,
+        dtype,
         weights,
         engine.prefill_chunk_size,
-        tables=on_gpu and engine.kernels == "auto" and engine.dtype == "bfloat16",
+        tables=on_gpu and engine.kernels == "auto" and dtype == "bfloat16",
+        kv_cache_dtype=engine.kv_cache_dtype,
         float8_keys=engine.index_key_dtype == "float8",
         reserve=reserve if on_gpu else 0,
     )

@@ -17,7 +17,7 @@ from hisparse_engine.settings.given import Problem, SettingsError, flag_of
 from hisparse_engine.settings.resolve import Resolved
 
 USUAL_CONTEXT = 131_072
-_PASSED_ON = ("prefill_chunk_size", "index_key_dtype", "kernels")
+_PASSED_ON = ("prefill_chunk_size", "kv_cache_dtype", "index_key_dtype", "kernels")
 _WORKED_OUT = ("device_tokens", "host_tokens", "index_tokens", "device_memory_gib")
 
 
@@ -61,8 +61,8 @@ def choose(resolved: Resolved, options: PlanOptions) -> Chosen:
         raise ConfigError(
             f"--context: got {context}, expected from 1 to the model's {model.max_position_embeddings} positions"
         )
-    weights = _weights(resolved, options)
     engine = settings.engine.model_copy(update={"device": "cuda"})
+    weights = _weights(resolved, options, engine.dtype_for(model.dtype))
     reserve = int(options.reserve_gib * GIB)
     blueprint = blueprint_of(model, engine, weights=weights.num_bytes, reserve=reserve)
     balance = Balance(
@@ -75,7 +75,7 @@ def choose(resolved: Resolved, options: PlanOptions) -> Chosen:
     report = make_report(balance, weights, context, resident=resident)
     plan = (report.resident if resident else report.hierarchical).plan
     assert plan is not None
-    return Chosen(report, resident, tuple(_flags(resolved, plan)))
+    return Chosen(report, resident, tuple(_flags(resolved, plan, blueprint.dtype)))
 
 
 def _problems(resolved: Resolved) -> Iterator[Problem]:
@@ -93,11 +93,11 @@ def _problems(resolved: Resolved) -> Iterator[Problem]:
             )
 
 
-def _weights(resolved: Resolved, options: PlanOptions) -> Weights:
+def _weights(resolved: Resolved, options: PlanOptions, dtype: str) -> Weights:
     if options.weights_gib is not None:
         return Weights(int(options.weights_gib * GIB), "--weights-gib", {})
     assert resolved.model is not None
-    return weigh(resolved.folder, resolved.model, resolved.settings.engine.dtype, fused=True)
+    return weigh(resolved.folder, resolved.model, dtype, fused=True)
 
 
 def _most(resolved: Resolved) -> int | None:
@@ -106,12 +106,12 @@ def _most(resolved: Resolved) -> int | None:
     return resolved.settings.engine.max_running_requests if path in resolved.given else None
 
 
-def _flags(resolved: Resolved, plan: MemoryPlan) -> Iterator[str]:
+def _flags(resolved: Resolved, plan: MemoryPlan, dtype: str) -> Iterator[str]:
     sizes = plan.sizes
     values: dict[str, object] = {
         "model": resolved.folder,
         "device": "cuda",
-        "dtype": resolved.settings.engine.dtype,
+        "dtype": dtype,
         "max_running_requests": plan.max_running_requests,
         "device_tokens": sizes.device_tokens,
     }

@@ -28,10 +28,11 @@ def print_plan(report: PlanReport, command: str, *, resident: bool, console: Con
 
 def _model_line(report: PlanReport) -> str:
     model = report.blueprint.model
+    rows = ", KV rows in float8" if report.blueprint.kv_cache_dtype == "float8" else ""
     return (
         f"{model.architecture}: {model.num_hidden_layers} layers, {model.num_full_indexer_layers} index groups, rows of "
         f"{model.kv_row_dim} and index keys of {model.index_head_dim} elements, top-k {model.index_topk}, "
-        f"{model.max_position_embeddings:,} positions, {report.blueprint.dtype}\n"
+        f"{model.max_position_embeddings:,} positions, {report.blueprint.dtype}{rows}\n"
         f"weights: {gib(report.weights.num_bytes)} GiB by {report.weights.source}\n"
     )
 

@@ -71,6 +71,7 @@ class PlanReport:
                 "max_position_embeddings": model.max_position_embeddings,
             },
             "dtype": self.blueprint.dtype,
+            "kv_cache_dtype": self.blueprint.kv_cache_dtype,
             "weights": {
                 "bytes": self.weights.num_bytes,
                 "source": self.weights.source,

@@ -64,7 +64,7 @@ def step_parts(shapes: StepShapes) -> Iterator[Part]:
     yield _part("index scores", _FP32 * scored * shapes.max_length)
     yield _part("request tables", _request_tables(shapes))
     if not shapes.resident:
-        row = shapes.layout.row_dim * shapes.itemsize
+        row = shapes.layout.row_bytes(shapes.itemsize)
         yield _part("prompt rows of two layers", 2 * shapes.max_length * row)
         yield _part(
             "new rows on their way home", _PARITIES * shapes.layout.num_layers * shapes.max_running * row

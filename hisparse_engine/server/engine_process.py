@@ -66,15 +66,15 @@ def _load(start: Start, resources: ExitStack) -> tuple[Engine, Path]:
     tiers = HiSparseConfig.parse(**start.tier_fields)
     config = EngineConfig.parse(**start.engine_fields, hisparse=tiers)
     stats_dir = Path(start.stats_dir) if start.stats_dir else default_stats_dir()
-    identity = EngineIdentity(
-        engine_name=start.engine_name,
-        model_name=start.served_name,
-        version=__version__,
-        mode=config.mode,
-        device=config.device,
-        dtype=config.dtype,
-    )
     with Checkpoint.open(Path(start.model)) as checkpoint:
+        identity = EngineIdentity(
+            engine_name=start.engine_name,
+            model_name=start.served_name,
+            version=__version__,
+            mode=config.mode,
+            device=config.device,
+            dtype=config.row_dtype_for(checkpoint.config.dtype),
+        )
         recorder = resources.enter_context(Recorder(stats_dir, identity))
         plan = plan_at_start(config, checkpoint.config)
         model = load(checkpoint, config)

@@ -51,14 +51,15 @@ when it starts. [`hisparse plan`](plan.md) goes the other way: from a machine's 
 
 | what | bytes a token | tokens | counts against |
 | --- | --- | --- | --- |
-| host pool | layers × row elements × bytes an element | `host_tokens` | `host_memory_gib` |
-| hot buffers (device pool) | layers × row elements × bytes an element | `device_tokens` | `device_memory_gib` |
+| host pool | layers × row elements × bytes an element; in float8 layers × bytes a row | `host_tokens` | `host_memory_gib` |
+| hot buffers (device pool) | as in the host pool | `device_tokens` | `device_memory_gib` |
 | index keys | index groups × key elements × bytes an element; in float8 index groups × (key elements + 4) | `index_tokens` | `device_memory_gib` |
 | residency by slot | index groups × 8 (12 without compiled kernels) | `device_tokens` | `device_memory_gib` |
 | residency by token | index groups × 4 + 8 (without: index groups × 4) | up to 2 × `index_tokens` (without: once) | `device_memory_gib` |
 
 A row has `kv_lora_rank + qk_rope_head_dim` elements, a key `index_head_dim`; an index group is a layer with an indexer of
-its own and those that share its selection.
+its own and those that share its selection. A row in float8 has `kv_lora_rank + kv_lora_rank / 32 + 2 × qk_rope_head_dim`
+bytes, rounded up to a multiple of 16: 656 for DeepSeek-V3.2 and GLM-5, where bfloat16 takes 1,152.
 
 - `host_tokens` = `host_memory_gib` / bytes a token, rounded down.
 - Of `device_memory_gib`, index keys and residency maps for as many tokens as the host pool holds (or `index_tokens`, where

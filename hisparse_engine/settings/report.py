@@ -17,6 +17,8 @@ from hisparse_engine.settings.validate import KEYS
 
 USUAL_CONTEXTS = (8192, 32768, 131072)
 _BUDGET_OF = {"device_tokens": "device_memory_gib", "host_tokens": "host_memory_gib"}
+_SHAPES = ("architecture", "num_hidden_layers", "num_full_indexer_layers", "kv_row_dim", "index_head_dim",
+           "index_topk", "max_position_embeddings")  # fmt: skip
 _RESIDENT_IGNORES = ("device_buffer_size", "host_tokens", "host_memory_gib")
 
 
@@ -97,15 +99,23 @@ def parse_contexts(text: str | None, model: ModelConfig | None) -> tuple[int, ..
 def make_report(resolved: Resolved, contexts: Sequence[int]) -> Report:
     """Put together what ``resolved`` comes to for requests of the given lengths."""
     plan, model = resolved.plan, resolved.model
-    shapes = ("architecture", "num_hidden_layers", "num_full_indexer_layers", "kv_row_dim", "index_head_dim",
-              "index_topk", "max_position_embeddings")  # fmt: skip
     return Report(
         settings=tuple(_rows(resolved)),
         notes=tuple(_notes(resolved)),
-        model={name: getattr(model, name) for name in shapes} if model is not None else None,
+        model=_shapes(model) | _dtypes(resolved, model) if model is not None else None,
         concurrency=tuple(_concurrency(resolved, plan, c) for c in contexts) if plan is not None else (),
         plan=plan,
     )
+
+
+def _shapes(model: ModelConfig) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in _SHAPES}
+
+
+def _dtypes(resolved: Resolved, model: ModelConfig) -> dict[str, Any]:
+    """Return what the model computes in, and what its KV rows are stored in."""
+    engine = resolved.settings.engine
+    return {"dtype": engine.dtype_for(model.dtype), "kv_row_dtype": engine.row_dtype_for(model.dtype)}
 
 
 def _rows(resolved: Resolved) -> Iterator[Row]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hisparse_engine.config import HiSparseConfig
 from hisparse_engine.errors import CheckpointError, ConfigError
+from hisparse_engine.layout import KVLayout
 from hisparse_engine.memory_plan import MemoryPlan
 from hisparse_engine.models.config import ModelConfig
 from hisparse_engine.models.hf_config import read_config
@@ -100,6 +101,11 @@ def _capacities(
     if model is None:
         problems += _too_small_for_a_buffer(plain, None, resident)
         return plain, None
+    try:
+        KVLayout.of_model(model, engine.kv_cache_dtype)
+    except ConfigError as error:
+        problems.append(_problem("engine", error))
+        engine = engine.model_copy(update={"kv_cache_dtype": "auto"})  # so that the rest is judged as well
     blueprint = blueprint_of(model, engine)
     filled = fill(tiers, blueprint.token(resident=resident), resident=resident, least_buffer=model.index_topk)
     if isinstance(filled, Problem):
@@ -110,11 +116,16 @@ def _capacities(
             mode=engine.mode, top_k=model.index_topk, max_running_requests=engine.max_running_requests
         )
     except ConfigError as error:
-        name, _, text = str(error).partition(": ")
-        problems.append(Problem(("hisparse", name), text))
+        problems.append(_problem("hisparse", error))
         return filled, None
     problems += _too_small_for_a_buffer(filled, sizes.device_buffer_size, resident)
     return filled, blueprint.plan(sizes, engine.max_running_requests, resident=resident)
+
+
+def _problem(section: str, error: ConfigError) -> Problem:
+    """Return what ``error``, which begins with a setting's name, says of that setting."""
+    name, _, text = str(error).partition(": ")
+    return Problem((section, name), text)
 
 
 def _too_small_for_a_buffer(tiers: HiSparseConfig, buffer: int | None, resident: bool) -> Iterator[Problem]:

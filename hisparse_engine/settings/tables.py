@@ -25,10 +25,11 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 
 def _model_line(model: dict[str, object]) -> str:
+    dtypes = str(model["dtype"]) + (", KV rows in float8" if model["kv_row_dtype"] == "float8" else "")
     return (
         f"\n{model['architecture']}: {model['num_hidden_layers']} layers, {model['num_full_indexer_layers']} index groups, "
         f"rows of {model['kv_row_dim']} and index keys of {model['index_head_dim']} elements, "
-        f"top-k {model['index_topk']}, {model['max_position_embeddings']} positions\n"
+        f"top-k {model['index_topk']}, {model['max_position_embeddings']} positions, {dtypes}\n"
     )
 
 

@@ -88,7 +88,14 @@ def test_the_json_says_the_same_and_adds_up() -> None:
     assert report["curve"][-1]["context"] == 202752
 
 
-@pytest.mark.parametrize("more", [(), ("--index-key-dtype", "float8", "--prefill-chunk-size", 256)])
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("--index-key-dtype", "float8", "--prefill-chunk-size", 256),
+        ("--kv-cache-dtype", "float8", "--dtype", "auto"),
+    ],
+)
 def test_the_command_that_it_prints_is_a_configuration_with_the_same_pools(more: tuple[object, ...]) -> None:
     done, report = plan("--model", V32, *RANK, *more), as_json("--model", V32, *RANK, *more)
     printed = shlex.split(done.stdout.splitlines()[-1])
@@ -119,6 +126,22 @@ def test_weights_come_from_the_headers_where_there_are_some(checkpoint: Path) ->
         1,
         "max_running_requests",
     )
+
+
+def test_rows_in_float8_are_in_the_report_and_hold_more_requests() -> None:
+    done, report = (
+        plan("--model", V32, *RANK, "--kv-cache-dtype", "float8"),
+        as_json("--model", V32, *RANK, "--kv-cache-dtype", "float8"),
+    )
+    assert done.stdout.splitlines()[0].endswith("163,840 positions, bfloat16, KV rows in float8")
+    assert "--dtype bfloat16" in done.stdout.splitlines()[-1]
+    assert "--kv-cache-dtype float8" in done.stdout.splitlines()[-1]
+    assert report["kv_cache_dtype"] == "float8"
+    plain = as_json("--model", V32, *RANK)
+    assert plain["kv_cache_dtype"] == "auto"
+    assert report["resident"]["requests"] > 1.4 * plain["resident"]["requests"]
+    host = {part["name"]: part for part in report["hierarchical"]["parts"]}["host pool"]
+    assert host["token_bytes"] == 61 * 656
 
 
 def test_resident_mode_has_a_table_of_its_own() -> None:

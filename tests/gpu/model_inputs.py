@@ -41,6 +41,8 @@ class OnCpu:
 class StubPass:
     """Selects nothing, attends by an elementwise mix of query and row: cheap, and every input matters."""
 
+    float8_rows = False
+
     def __init__(self, tokens: int, config: ModelConfig, device: torch.device) -> None:
         self.positions = torch.arange(tokens, device=device) * 97 + 1000
         self._latent_dim = config.kv_lora_rank

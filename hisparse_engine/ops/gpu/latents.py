@@ -11,8 +11,16 @@ import torch
 import triton
 import triton.language as tl
 
+from hisparse_engine.ops import float8_rows
+from hisparse_engine.ops.gpu.latent_parts import (
+    head_weights,
+    index_key,
+    normed_latent,
+    rope_key,
+    store_float8,
+)
 from hisparse_engine.ops.gpu.overlap import OVERLAPPED, wait_for_inputs
-from hisparse_engine.ops.gpu.rotation import IndexShape, rotate_pair
+from hisparse_engine.ops.gpu.rotation import IndexShape
 
 
 @dataclass(frozen=True)
@@ -37,18 +45,24 @@ def split_latents(
     sin: torch.Tensor,
     norms: LatentNorms,
     index: IndexShape,
+    *,
+    float8_row: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return (query latent ``[tokens, q_rank]``, KV row ``[tokens, kv_rank + rope]``, index key, head weights fp32).
 
     ``projected`` fp32 ``[tokens, splits, q_rank + kv_rank + rope + index_dim + parts · heads]`` is to be summed over
     its splits; ``bias`` fp32 ``[q_rank + kv_rank + rope]``; ``cos, sin`` fp32 ``[tokens, rope / 2]``. A head weight is
-    the sum of its parts, over ``sqrt(heads)``. Without an indexer the last two are empty.
+    the sum of its parts, over ``sqrt(heads)``. Without an indexer the last two are empty. ``float8_row``: the KV row is
+    quantised, uint8 ``[tokens, row_bytes]`` as ``ops.float8_rows`` says, from the values that it would have had.
     """
     tokens, splits, columns = projected.shape
     q_rank, kv_rank, rope = len(norms.query), len(norms.row), 2 * cos.shape[1]
     parts = (columns - q_rank - kv_rank - rope - index.dim) // index.heads if index.heads else 0
     q_latent = norms.query.new_empty(tokens, q_rank)
+    row_bytes = float8_rows.row_bytes(kv_rank, rope) if float8_row else 0
     row = norms.query.new_empty(tokens, kv_rank + rope)
+    if float8_row:
+        row = torch.empty(tokens, row_bytes, dtype=torch.uint8, device=row.device)
     key = norms.query.new_empty(tokens, index.dim)
     weights = projected.new_empty(tokens, index.heads)
     if tokens:
@@ -62,7 +76,7 @@ def split_latents(
             norms.key,
             norms.key_bias,
             q_latent,
-            row,
+            *(_views(row) if float8_row else (row, row, row)),
             key,
             weights,
             norms.eps,
@@ -72,6 +86,8 @@ def split_latents(
             Q_RANK=q_rank,
             KV_RANK=kv_rank,
             HALF=rope // 2,
+            ROW_BYTES=row_bytes,
+            GROUP=float8_rows.SCALE_GROUP,
             DIM=index.dim,
             HEADS=index.heads,
             PARTS=parts,
@@ -87,6 +103,11 @@ def split_latents(
     return q_latent, row, key, weights
 
 
+def _views(row: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return quantised rows as what their rope keys, latents and scales are stored in."""
+    return row.view(torch.bfloat16), row.view(torch.float8_e4m3fn), row.view(torch.float32)
+
+
 @triton.jit
 def _split_latents_kernel(
     projected,
@@ -98,7 +119,9 @@ def _split_latents_kernel(
     key_norm,
     key_norm_bias,
     q_latent,
-    row,
+    row,  # a quantised one's rope key; then two more views of it
+    row_latent,
+    row_scales,
     key,
     weights,
     eps,
@@ -108,6 +131,8 @@ def _split_latents_kernel(
     Q_RANK: tl.constexpr,
     KV_RANK: tl.constexpr,
     HALF: tl.constexpr,
+    ROW_BYTES: tl.constexpr,  # 0 unless it is quantised
+    GROUP: tl.constexpr,
     DIM: tl.constexpr,
     HEADS: tl.constexpr,
     PARTS: tl.constexpr,
@@ -122,33 +147,42 @@ def _split_latents_kernel(
     """Axis 1: 0 makes the query latent, 1 the KV row, 2 the index key and the head weights."""
     wait_for_inputs(PDL)
     token = tl.program_id(0).to(tl.int64)
-    kind: tl.constexpr = row.dtype.element_ty
+    kind: tl.constexpr = q_latent.dtype.element_ty
     projected += token * SPLITS * COLUMNS
     pair = tl.arange(0, HALF_LANES)
     c = tl.load(cos + token * HALF + pair, mask=pair < HALF, other=0.0)
     s = tl.load(sin + token * HALF + pair, mask=pair < HALF, other=0.0)
     if tl.program_id(1) == 0:
-        _rms(
-            projected,
-            bias,
-            0,
-            query_norm,
-            q_latent + token * Q_RANK,
-            eps,
-            Q_RANK,
-            Q_LANES,
-            SPLITS,
-            COLUMNS,
-            kind,
-        )
+        normed = normed_latent(projected, bias, 0, query_norm, eps, Q_RANK, Q_LANES, SPLITS, COLUMNS, kind)
+        lane = tl.arange(0, Q_LANES)
+        tl.store(q_latent + token * Q_RANK + lane, normed, mask=lane < Q_RANK)
     elif tl.program_id(1) == 1:
-        row += token * (KV_RANK + 2 * HALF)
-        _rms(projected, bias, Q_RANK, row_norm, row, eps, KV_RANK, KV_LANES, SPLITS, COLUMNS, kind)
-        _row_rope(projected, bias, Q_RANK + KV_RANK, row + KV_RANK, pair, c, s, HALF, SPLITS, COLUMNS, kind)
+        normed = normed_latent(
+            projected, bias, Q_RANK, row_norm, eps, KV_RANK, KV_LANES, SPLITS, COLUMNS, kind
+        )
+        if ROW_BYTES == 0:
+            row += token * (KV_RANK + 2 * HALF)
+            lane = tl.arange(0, KV_LANES)
+            tl.store(row + lane, normed, mask=lane < KV_RANK)
+            rope = row + KV_RANK
+        else:
+            store_float8(
+                normed,
+                row_latent + token * ROW_BYTES,
+                row_scales + token * (ROW_BYTES // 4) + KV_RANK // 4,
+                KV_RANK,
+                KV_LANES,
+                GROUP,
+            )
+            before: tl.constexpr = (KV_RANK + KV_RANK // GROUP * 4) // 2
+            rope = row + token * (ROW_BYTES // 2) + before
+            filling = 2 * HALF + tl.arange(0, 8)  # zeros at the row's end: less than 16 bytes
+            tl.store(rope + filling, 0.0, mask=filling < ROW_BYTES // 2 - before)
+        rope_key(projected, bias, Q_RANK + KV_RANK, rope, pair, c, s, HALF, SPLITS, COLUMNS, kind)
     elif HEADS > 0:
         projected += Q_RANK + KV_RANK + 2 * HALF
         key += token * DIM
-        _index_key(
+        index_key(
             projected,
             key_norm,
             key_norm_bias,
@@ -165,148 +199,6 @@ def _split_latents_kernel(
             COLUMNS,
             kind,
         )
-        _head_weights(
+        head_weights(
             projected + DIM, weights + token * HEADS, head_scale, HEADS, PARTS, HEAD_LANES, SPLITS, COLUMNS
         )
-
-
-@triton.jit
-def _rms(
-    projected,
-    bias,
-    start,
-    weight,
-    out,
-    eps,
-    SIZE: tl.constexpr,
-    LANES: tl.constexpr,
-    SPLITS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    kind: tl.constexpr,
-):
-    lane = tl.arange(0, LANES)
-    inside = lane < SIZE
-    value = _projected(projected, bias, start + lane, inside, SPLITS, COLUMNS, kind)
-    scale = tl.rsqrt(tl.sum(value * value, axis=0) / SIZE + eps)
-    unit = (value * scale).to(kind).to(tl.float32)
-    normed = unit * tl.load(weight + lane, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + lane, normed.to(kind), mask=inside)
-
-
-@triton.jit
-def _row_rope(
-    projected,
-    bias,
-    start,
-    out,
-    pair,
-    cos,
-    sin,
-    HALF: tl.constexpr,
-    SPLITS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    kind: tl.constexpr,
-):
-    inside = pair < HALF
-    first = _projected(projected, bias, start + 2 * pair, inside, SPLITS, COLUMNS, kind)
-    second = _projected(projected, bias, start + 2 * pair + 1, inside, SPLITS, COLUMNS, kind)
-    one, two = rotate_pair(first, second, cos, sin, kind)
-    tl.store(out + pair, one, mask=inside)
-    tl.store(out + HALF + pair, two, mask=inside)
-
-
-@triton.jit
-def _index_key(
-    projected,
-    weight,
-    bias,
-    key,
-    pair,
-    cos,
-    sin,
-    eps,
-    DIM: tl.constexpr,
-    HALF: tl.constexpr,
-    LANES: tl.constexpr,
-    INTERLEAVED: tl.constexpr,
-    SPLITS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    kind: tl.constexpr,
-):
-    """Layer norm, then rotation of the first ``2 · HALF`` elements, whose pairs are read again."""
-    lane = tl.arange(0, LANES)
-    inside = lane < DIM
-    value = _projected(projected, None, lane, inside, SPLITS, COLUMNS, kind)
-    mean = tl.sum(value, axis=0) / DIM
-    apart = tl.where(inside, value - mean, 0.0)
-    scale = tl.rsqrt(tl.sum(apart * apart, axis=0) / DIM + eps)
-    rest = inside & (lane >= 2 * HALF)
-    tl.store(
-        key + lane,
-        _normed(projected, weight, bias, lane, rest, mean, scale, SPLITS, COLUMNS, kind),
-        mask=rest,
-    )
-    turns = pair < HALF
-    at_first = 2 * pair if INTERLEAVED else pair
-    at_second = 2 * pair + 1 if INTERLEAVED else HALF + pair
-    first = _normed(projected, weight, bias, at_first, turns, mean, scale, SPLITS, COLUMNS, kind).to(
-        tl.float32
-    )
-    second = _normed(projected, weight, bias, at_second, turns, mean, scale, SPLITS, COLUMNS, kind).to(
-        tl.float32
-    )
-    one, two = rotate_pair(first, second, cos, sin, kind)
-    tl.store(key + pair, one, mask=turns)
-    tl.store(key + HALF + pair, two, mask=turns)
-
-
-@triton.jit
-def _normed(
-    projected,
-    weight,
-    bias,
-    lane,
-    inside,
-    mean,
-    scale,
-    SPLITS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    kind: tl.constexpr,
-):
-    """Layer-normed values at ``lane``."""
-    value = _projected(projected, None, lane, inside, SPLITS, COLUMNS, kind)
-    normed = (value - mean) * scale * tl.load(weight + lane, mask=inside, other=0.0).to(tl.float32)
-    return (normed + tl.load(bias + lane, mask=inside, other=0.0).to(tl.float32)).to(kind)
-
-
-@triton.jit
-def _head_weights(
-    projected,
-    weights,
-    scale,
-    HEADS: tl.constexpr,
-    PARTS: tl.constexpr,
-    LANES: tl.constexpr,
-    SPLITS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
-    head = tl.arange(0, LANES)
-    total = tl.zeros([LANES], dtype=tl.float32)
-    for split in tl.static_range(SPLITS):
-        for part in tl.static_range(PARTS):
-            at = projected + split * COLUMNS + part * HEADS + head
-            total += tl.load(at, mask=head < HEADS, other=0.0)
-    tl.store(weights + head, total * scale, mask=head < HEADS)
-
-
-@triton.jit
-def _projected(
-    projected, bias, column, inside, SPLITS: tl.constexpr, COLUMNS: tl.constexpr, kind: tl.constexpr
-):
-    """Load projections as a linear layer with a bias returns them: summed and biased in fp32, then rounded."""
-    value = tl.load(projected + column, mask=inside, other=0.0)
-    for split in tl.static_range(1, SPLITS):
-        value += tl.load(projected + split * COLUMNS + column, mask=inside, other=0.0)
-    if bias is not None:
-        value += tl.load(bias + column, mask=inside, other=0.0)
-    return value.to(kind).to(tl.float32)

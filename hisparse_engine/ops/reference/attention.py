@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import torch
 
+from hisparse_engine.ops.float8_rows import SCALE_GROUP
 from hisparse_engine.ops.tables import NONE
-
-SCALE_GROUP = 128
-"""Numbers of a quantised latent that share a scale."""
 
 _LARGEST_E4M3 = 448.0
 _SMALLEST_SCALE = 1e-4  # of a group's largest magnitude: zeros stay zeros
@@ -44,7 +42,7 @@ def _attend_block(
     wide = torch.promote_types(query.dtype, torch.float32)
     gathered = rows[slots.clamp(min=0).long()]  # [T, k, width]
     if rows.dtype == torch.uint8:
-        gathered = dequantise_rows(gathered, latent_dim)
+        gathered = dequantise_rows(gathered, latent_dim)[..., : query.shape[2]]  # without what fills a row up
     gathered = gathered.to(wide)
     gathered.masked_fill_(empty.unsqueeze(2), 0.0)  # what an empty entry's stand-in holds must not matter
     scores = torch.bmm(query.to(wide), gathered.transpose(1, 2)) * scale
@@ -60,7 +58,8 @@ def quantise_rows(rows: torch.Tensor, latent_dim: int) -> torch.Tensor:
     / 448), then the rope key as bfloat16: DeepSeek-V3.2's layout, 656 bytes for 512 + 64. Source: FlashMLA.
     """
     groups = rows[..., :latent_dim].float().reshape(*rows.shape[:-1], -1, SCALE_GROUP)
-    scales = groups.abs().amax(dim=-1).clamp(min=_SMALLEST_SCALE) / _LARGEST_E4M3
+    largest = groups.abs().amax(dim=-1).clamp(min=_SMALLEST_SCALE)
+    scales = largest / torch.full_like(largest, _LARGEST_E4M3)  # a tensor: CUDA multiplies by a number's inverse
     latent = (groups / scales.unsqueeze(-1)).to(torch.float8_e4m3fn).flatten(-2)
     rope = rows[..., latent_dim:].to(torch.bfloat16).contiguous()
     return torch.cat([part.view(torch.uint8) for part in (latent, scales, rope)], dim=-1)

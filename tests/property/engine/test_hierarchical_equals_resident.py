@@ -40,7 +40,16 @@ MODELS: dict[str, dict[str, Any]] = {
         "indexer_types": ["full", "shared", "shared", "full"],
         "n_group": 2,
     },
+    "latents of two groups of a scale": {
+        **SMALL,
+        "num_hidden_layers": 3,
+        "indexer_types": ["full", "shared", "full"],
+        "kv_lora_rank": 256,
+        "qk_rope_head_dim": 6,
+    },
 }
+FLOAT8 = "latents of two groups of a scale"
+"""The model whose rows can be stored in float8."""
 
 
 @cache
@@ -168,10 +177,10 @@ class SideBySide:
         assert self.hierarchical.coordinator.counters.verify_mismatches == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.sampled_from(sorted(BACKENDS)),
-    st.sampled_from(sorted(MODELS)),
+    st.sampled_from([*((name, "auto") for name in MODELS), *2 * [(FLOAT8, "float8")]]),
     st.sampled_from([torch.float32, torch.bfloat16]),
     pools(),
     schedules,
@@ -180,13 +189,14 @@ class SideBySide:
 )
 def test_every_logit_is_equal_bit_for_bit(
     backend: str,
-    name: str,
+    rows: tuple[str, str],
     dtype: torch.dtype,
     sizes: dict[str, int],
     schedule: list[Add | Abort | Step],
     chunk: int,
     max_running: int,
 ) -> None:
+    name, kv_cache_dtype = rows
     both = SideBySide(
         model_of(name, dtype),
         sizes,
@@ -194,6 +204,7 @@ def test_every_logit_is_equal_bit_for_bit(
         prefill_chunk_size=chunk,
         max_running_requests=max_running,
         dtype=str(dtype).removeprefix("torch."),
+        kv_cache_dtype=kv_cache_dtype,
     )
     for action in schedule:
         both.do(action)

@@ -12,8 +12,10 @@ from hisparse_engine.config import EngineConfig, HiSparseConfig
 from hisparse_engine.coordinator import HiSparseCoordinator
 from hisparse_engine.decoding.backend import eager_coordinator
 from hisparse_engine.layout import KVLayout, PoolSizes
+from hisparse_engine.loading import DTYPES
 from hisparse_engine.memory_plan import GIB, MemoryPlan, TokenBytes
 from hisparse_engine.resident import ResidentCoordinator
+from hisparse_engine.row_format import ComputedRows, Float8Rows, RowFormat
 from hisparse_engine.settings.budgets import fill, in_bytes
 from hisparse_engine.settings.given import Problem
 from hisparse_engine.settings.models import TierSettings
@@ -22,7 +24,8 @@ from hisparse_engine.settings.models import TierSettings
 @st.composite
 def layouts(draw: st.DrawFn) -> KVLayout:
     kinds = ["full", *draw(st.lists(st.sampled_from(["full", "shared"]), max_size=5))]
-    return KVLayout.from_indexer_types(draw(st.integers(1, 40)), draw(st.integers(1, 20)), kinds)
+    layout = KVLayout.from_indexer_types(draw(st.integers(1, 40)), draw(st.integers(1, 20)), kinds)
+    return layout._replace(float8_rows=draw(st.booleans()))
 
 
 sizes_of_pools = st.builds(
@@ -45,8 +48,11 @@ class Cache:
 
     @classmethod
     def of(cls, layout: KVLayout, sizes: PoolSizes, dtype: str, *, resident: bool) -> Cache:
-        config = EngineConfig.parse(mode="resident" if resident else "hierarchical", dtype=dtype)
-        coordinator = eager_coordinator(config, layout, sizes, torch.device("cpu"))
+        config = EngineConfig.parse(mode="resident" if resident else "hierarchical")
+        stored: RowFormat = ComputedRows(DTYPES[dtype])
+        if layout.float8_rows:
+            stored = Float8Rows(layout.row_dim, 0)  # its shape is the layout's
+        coordinator = eager_coordinator(config, layout, sizes, torch.device("cpu"), DTYPES[dtype], stored)
         return cls(
             MemoryPlan(sizes, TokenBytes.of(layout, dtype, resident=resident), resident, 1000), coordinator
         )

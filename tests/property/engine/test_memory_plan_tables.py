@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -36,6 +36,7 @@ def worlds(draw: st.DrawFn) -> tuple[ModelConfig, PoolSizes]:
         index_topk_freq=draw(st.integers(1, 3)),
         max_position_embeddings=draw(st.integers(1, 600)),
         index_topk=TOP_K,
+        kv_lora_rank=128,
     )
     buffer = draw(st.integers(TOP_K, 40))
     sizes = PoolSizes(
@@ -47,34 +48,45 @@ def worlds(draw: st.DrawFn) -> tuple[ModelConfig, PoolSizes]:
     return model, sizes
 
 
-def layout_of(model: ModelConfig) -> KVLayout:
-    return KVLayout.from_indexer_types(model.kv_row_dim, model.index_head_dim, model.indexer_types)
-
-
 def backend_of(model: ModelConfig, config: EngineConfig, sizes: PoolSizes) -> Any:
     made = tiny_model(
         dtype=torch.bfloat16 if config.dtype == "bfloat16" else torch.float32,
         num_hidden_layers=model.num_hidden_layers,
         indexer_types=list(model.indexer_types),
         max_position_embeddings=model.max_position_embeddings,
+        kv_lora_rank=model.kv_lora_rank,
     )
-    backend = table_backend(made, config, layout_of(model), sizes, time.perf_counter, reference)
+    layout = KVLayout.of_model(model, config.kv_cache_dtype)
+    backend = table_backend(made, config, layout, sizes, time.perf_counter, reference)
     return backend, made
 
 
 @settings(deadline=None, max_examples=40)
-@given(worlds(), st.sampled_from(["float32", "bfloat16"]), st.booleans(), st.booleans(), st.integers(1, 300))
+@given(
+    worlds(),
+    st.sampled_from(["float32", "bfloat16"]),
+    st.booleans(),
+    st.sampled_from(["auto", "float8"]),
+    st.booleans(),
+    st.integers(1, 300),
+)
 def test_the_plan_is_what_a_table_backend_allocates(
-    world: tuple[ModelConfig, PoolSizes], dtype: str, resident: bool, float8: bool, running: int
+    world: tuple[ModelConfig, PoolSizes],
+    dtype: str,
+    resident: bool,
+    rows: Literal["auto", "float8"],
+    float8: bool,
+    running: int,
 ) -> None:
     model, sizes = world
     config = EngineConfig.parse(
         mode="resident" if resident else "hierarchical",
         dtype=dtype,
         max_running_requests=running,
+        kv_cache_dtype=rows,
         index_key_dtype="float8" if float8 else "model",
     )
-    blueprint = Blueprint(model, dtype, 0, 1, float8_keys=float8, reserve=0)
+    blueprint = Blueprint(model, dtype, 0, 1, kv_cache_dtype=rows, float8_keys=float8, reserve=0)
     plan = blueprint.plan(sizes, running, resident=resident)
     backend, made = backend_of(model, config, sizes)
     planned = sum(part.num_bytes for part in plan.all_parts() if part.name not in ON_GPU_ONLY)

@@ -23,8 +23,12 @@ LAYOUT = KVLayout.from_indexer_types(64, 32, ["full", "full"])
 SIZES = PoolSizes(100, 100, 100, 10)
 
 
-def fake_model(*, capturable: bool = True) -> DsaModel:
-    return cast(DsaModel, SimpleNamespace(device=torch.device("cuda"), capturable=capturable))
+def fake_model(*, capturable: bool = True, latent_dim: int = 48) -> DsaModel:
+    shapes = SimpleNamespace(kv_lora_rank=latent_dim)
+    model = SimpleNamespace(
+        device=torch.device("cuda"), dtype=torch.bfloat16, capturable=capturable, config=shapes
+    )
+    return cast(DsaModel, model)
 
 
 def config(**fields: Any) -> EngineConfig:
@@ -71,6 +75,11 @@ def test_kernels_that_do_not_build_are_said_and_done_without(
             fake_model(),
             KVLayout.from_indexer_types(63, 32, ["full"]),
             "a KV row of 126 bytes is no multiple of 16",
+        ),
+        (
+            fake_model(latent_dim=384),
+            LAYOUT._replace(row_dim=528, float8_rows=True),
+            "a KV row in float8 has a latent of 384 numbers, no power of two",
         ),
     ],
 )

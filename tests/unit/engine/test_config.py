@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from pydantic import ValidationError
 
-from hisparse_engine.config import EngineConfig, HiSparseConfig
+from hisparse_engine.config import EngineConfig, EngineSettings, HiSparseConfig
 from hisparse_engine.errors import ConfigError
 from hisparse_engine.kv import PoolSizes
 
@@ -50,6 +52,34 @@ def test_a_config_is_frozen() -> None:
     config = EngineConfig.parse()
     with pytest.raises(ValidationError, match="frozen"):
         config.mode = "resident"
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "checkpoint", "expected"),
+    [
+        ("cuda", "auto", "bfloat16", "bfloat16"),
+        ("cuda", "auto", "float16", "bfloat16"),
+        ("cuda", "auto", "float32", "float32"),
+        ("cpu", "auto", "bfloat16", "float32"),
+        ("cpu", "auto", "float32", "float32"),
+        ("cuda", "float32", "bfloat16", "float32"),
+        ("cpu", "bfloat16", "float32", "bfloat16"),
+    ],
+)
+def test_a_dtype_that_nobody_gave_is_the_checkpoints_on_a_gpu_and_float32_on_the_cpu(
+    device: Literal["cpu", "cuda"],
+    dtype: Literal["auto", "float32", "bfloat16"],
+    checkpoint: str,
+    expected: str,
+) -> None:
+    settings = EngineSettings(device=device, dtype=dtype)
+    assert settings.dtype_for(checkpoint) == settings.row_dtype_for(checkpoint) == expected
+    in_float8 = settings.model_copy(update={"kv_cache_dtype": "float8"})
+    assert (in_float8.dtype_for(checkpoint), in_float8.row_dtype_for(checkpoint)) == (expected, "float8")
+
+
+def test_a_dtype_that_nobody_gave_is_auto() -> None:
+    assert EngineSettings().dtype == "auto"
 
 
 def test_sizes_left_open_are_derived() -> None:

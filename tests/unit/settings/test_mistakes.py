@@ -220,3 +220,29 @@ def test_the_budget_is_named_as_the_knob_where_it_decides() -> None:
     )
     plain = make_report(resolve(given(hisparse={"host_tokens": 18}), model=MODEL), [12]).concurrency[0]
     assert plain.raise_setting == "hisparse.host_tokens (--host-tokens)"
+
+
+def test_rows_that_cannot_be_in_float8_are_a_mistake_among_others() -> None:
+    values = given(engine={"kv_cache_dtype": "float8"}, hisparse={"device_buffer_size": TOP_K - 1})
+    first, second = problems_of(values)
+    assert first == (
+        "engine.kv_cache_dtype: float8 has a scale for every 128 numbers of a latent, and the model's latents have 32 "
+        "(kv_lora_rank), no multiple of that; use auto (e.kv_cache_dtype)"
+    )
+    assert second.startswith("hisparse.device_buffer_size: ")
+    wide = tiny_config(kv_lora_rank=128)
+    resolved = resolve(given(engine={"kv_cache_dtype": "float8"}), model=wide)
+    assert resolved.plan is not None
+    assert resolved.plan.token.kv_rows == 3 * 176
+
+
+def test_the_report_says_what_is_computed_and_stored_in() -> None:
+    half = tiny_config(kv_lora_rank=128, dtype="bfloat16")
+    for fields, expected in (
+        ({}, ("float32", "float32")),
+        ({"device": "cuda"}, ("bfloat16", "bfloat16")),
+        ({"device": "cuda", "kv_cache_dtype": "float8"}, ("bfloat16", "float8")),
+    ):
+        report = make_report(resolve(given(engine=fields), model=half), (100,))
+        assert report.model is not None
+        assert (report.model["dtype"], report.model["kv_row_dtype"]) == expected

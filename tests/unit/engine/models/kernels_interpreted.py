@@ -14,6 +14,7 @@ import torch
 from hisparse_engine.models import cuda_dsa, cuda_linear
 from hisparse_engine.models.dsa import PlainDecoder
 from hisparse_engine.models.random_weights import RandomWeights
+from hisparse_engine.ops.float8_rows import packed_bytes
 from hisparse_engine.ops.gpu.activation import silu_mul
 from hisparse_engine.ops.gpu.expert_tiles import sort_by_expert
 from hisparse_engine.ops.gpu.experts import TileShape, down, gated_up
@@ -22,6 +23,7 @@ from hisparse_engine.ops.gpu.norm import add_rms_norm
 from hisparse_engine.ops.gpu.rotation import IndexShape, rotate_queries
 from hisparse_engine.ops.gpu.routing import Routing, route
 from hisparse_engine.ops.gpu.skinny import skinny_linear, split_linear
+from hisparse_engine.row_format import Float8Rows
 from tests.support import plain_layers
 from tests.support.models import tiny_config
 
@@ -163,6 +165,31 @@ def test_split_latents(biased: bool, parts: int, interleaved: bool, kind: torch.
 
 
 @pytest.mark.parametrize("kind", [HALF, FULL], ids=str)
+@pytest.mark.parametrize(("kv_rank", "rope"), [(128, 16), (384, 10), (512, 64)])
+def test_a_row_in_float8_is_the_row_quantised(kv_rank: int, rope: int, kind: torch.dtype) -> None:
+    tokens, q_rank, rows = 5, 24, Float8Rows(kv_rank, rope)
+    projected = torch.randn(tokens, 2, q_rank + kv_rank + rope) * 4
+    projected[0, :, q_rank : q_rank + 128] = 0  # a group of zeros
+    angles = torch.rand(tokens, rope // 2)
+    norms = LatentNorms(torch.randn(q_rank, dtype=kind), torch.randn(kv_rank, dtype=kind), None, None, EPS)
+    args = (projected, None, angles.cos(), angles.sin(), norms, IndexShape(0, 0, interleaved=False))
+    (q_latent, row, *rest), (q_plain, plain, *same) = (
+        split_latents(*args, float8_row=float8) for float8 in (True, False)
+    )
+    expected, packed = rows.store(plain), packed_bytes(kv_rank, rope)
+    assert (row.shape, row.dtype) == (expected.shape, torch.uint8)
+    scales = slice(kv_rank, kv_rank + kv_rank // 32)
+    assert torch.equal(row[:, scales], expected[:, scales])
+    same_latents = row[:, :kv_rank] == expected[:, :kv_rank]  # the interpreter loses some carries of e4m3
+    assert same_latents.float().mean() > 0.95
+    got, wanted = (rows.load(some, FULL) for some in (row, expected))
+    assert not got[0, :128].any()
+    torch.testing.assert_close(got[:, kv_rank:], wanted[:, kv_rank:], rtol=2**-7, atol=0.0)
+    assert not row[:, packed:].any()
+    assert_near((q_latent, *rest), (q_plain, *same))
+
+
+@pytest.mark.parametrize("kind", [HALF, FULL], ids=str)
 @pytest.mark.parametrize("interleaved", [True, False], ids=["interleaved", "half split"])
 @pytest.mark.parametrize("index_heads", [0, 3])
 def test_rotate_queries(index_heads: int, interleaved: bool, kind: torch.dtype) -> None:
@@ -220,7 +247,7 @@ def test_the_whole_decoder(few: int, keys: dict[str, Any], monkeypatch: pytest.M
 class RecordingPass:
     """Keeps what it is given, and mixes queries and rows into something of the right shape."""
 
-    positions = torch.zeros(0)
+    positions, float8_rows = torch.zeros(0), False
 
     def __init__(self, latent_dim: int) -> None:
         self._latent_dim = latent_dim

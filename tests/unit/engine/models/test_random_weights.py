@@ -35,7 +35,7 @@ def test_a_model_of_random_weights_keeps_the_size_of_what_it_computes() -> None:
     class First:
         """Attends the first position only."""
 
-        positions = torch.arange(5)
+        positions, float8_rows = torch.arange(5), False
 
         def select(self, _layer: int, query: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
             return query.new_zeros(len(query), 1, dtype=torch.int64)

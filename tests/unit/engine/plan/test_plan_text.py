@@ -109,6 +109,31 @@ def test_the_plan_of_a_start_has_the_engines_sizes(mode: str) -> None:
     ]  # a step on the CPU takes what it needs as it goes
 
 
+def test_rows_in_float8_have_fewer_bytes_in_both_pools() -> None:
+    model = tiny_config(kv_lora_rank=512, qk_rope_head_dim=64, index_head_dim=64)
+    small, large = (
+        blueprint_of(model, EngineSettings(device="cuda", dtype="bfloat16", kv_cache_dtype=kind)).plan(
+            PoolSizes(100, 300, 300, TOP_K), 3, resident=False
+        )
+        for kind in ("float8", "auto")
+    )
+    assert (small.token.kv_rows, large.token.kv_rows) == (3 * 656, 3 * 1152)
+    assert small.token.index_keys == large.token.index_keys
+    assert (small.host_bytes, large.host_bytes) == (300 * 3 * 656, 300 * 3 * 1152)
+    of_rows = ("prompt rows of two layers", "new rows on their way home")
+    for one, other in zip(small.beside, large.beside, strict=True):
+        expected = 656 * other.num_bytes / 1152 if other.name in of_rows else other.num_bytes
+        assert (one.name, one.num_bytes) == (other.name, expected)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_a_gpu_computes_in_the_checkpoints_dtype(dtype: str) -> None:
+    found = blueprint_of(tiny_config(dtype=dtype), EngineSettings(device="cuda"))
+    half = dtype != "float32"
+    assert (found.dtype, found.tables) == ("bfloat16" if half else "float32", half)
+    assert blueprint_of(tiny_config(dtype=dtype), EngineSettings()).dtype == "float32"
+
+
 @pytest.mark.parametrize(
     ("fields", "tables", "reserve"),
     [
