@@ -2,8 +2,9 @@
 
 python -m tests.gpu.against_transformers --out benchmarks/results/gpu_against_transformers.json
 
-The engine decodes in bf16 with its kernels, in both modes; transformers then computes the logits of the same tokens at
-once, in fp32 (the yardstick) and in bf16 (what rounding alone costs). Prompts are short of the top-k and long past it.
+The engine decodes in bf16 with its kernels, in both modes, and with KV rows in float8; transformers then computes the
+logits of the same tokens at once, in fp32 (the yardstick) and in bf16 (what rounding alone costs). Prompts are short of
+the top-k and long past it. Rows in float8 need wider latents than the demo's: those rows are of another checkpoint.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from hisparse_engine.models.checkpoint import Checkpoint
 from hisparse_engine.models.dsa import DsaModel
 from hisparse_engine.request import Request, SamplingParams
 from hisparse_engine.tokenizer import Tokenizer
+from tests.support.wide_demo import wide_demo_checkpoint
 
 PROMPT_LENGTHS = (60, 500, 1500, 3500)
 NEW_TOKENS = 64
@@ -38,7 +40,9 @@ TOP_K = 128  # the demo checkpoint's
 class Decoded:
     """What the engine chose, and the logits behind each token."""
 
-    def __init__(self, model: DsaModel, mode: str, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, model: DsaModel, mode: str, kv_cache_dtype: str, prompts: Sequence[Sequence[int]]
+    ) -> None:
         held = sum(len(prompt) + NEW_TOKENS for prompt in prompts)
         tiers = HiSparseConfig.parse(
             device_buffer_size=TOP_K,
@@ -46,7 +50,11 @@ class Decoded:
             host_tokens=held,
         )
         config = EngineConfig.parse(
-            mode=mode, device="cuda", dtype="bfloat16", hisparse=tiers, max_running_requests=len(prompts)
+            mode=mode,
+            device="cuda",
+            kv_cache_dtype=kv_cache_dtype,
+            hisparse=tiers,
+            max_running_requests=len(prompts),
         )
         engine = Engine(model, config)
         self.decoder = type(engine.decoder).__name__
@@ -85,21 +93,22 @@ def difference(ours: torch.Tensor, theirs: torch.Tensor) -> dict[str, float]:
     }
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
+def rows(folder: Path, kv_cache_dtype: str = "auto") -> list[dict[str, Any]]:
     """Compare every prompt length in both modes."""
     tokens = Tokenizer.open(folder).encode(corpus()[:60_000])
     prompts = [tokens[length : 2 * length] for length in PROMPT_LENGTHS]
     with Checkpoint.open(folder) as checkpoint:
-        model = load(checkpoint, EngineConfig.parse(device="cuda", dtype="bfloat16"))
+        model = load(checkpoint, EngineConfig.parse(device="cuda"))
     found = []
     for mode in ("hierarchical", "resident"):
-        ours = Decoded(model, mode, prompts)
+        ours = Decoded(model, mode, kv_cache_dtype, prompts)
         sequences = [[*prompt, *output] for prompt, output in zip(prompts, ours.tokens, strict=True)]
         exact, rounded = (expected(folder, dtype, sequences) for dtype in (torch.float32, torch.bfloat16))
         for length, here, there, bf16 in zip(PROMPT_LENGTHS, ours.logits, exact, rounded, strict=True):
             found.append(
                 {
                     "mode": mode,
+                    "kv_cache_dtype": kv_cache_dtype,
                     "decoder": ours.decoder,
                     "prompt_tokens": length,
                     "swap_in_misses": ours.misses,
@@ -119,6 +128,8 @@ def main() -> None:
     out = parser.parse_args().out
     with tempfile.TemporaryDirectory() as cache:
         found = rows(ensure_demo_checkpoint(Path(cache)))
+        found += rows(wide_demo_checkpoint(Path(cache)))
+        found += rows(wide_demo_checkpoint(Path(cache)), "float8")
     report = {
         "check": "logits of the CUDA path against transformers in fp32",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

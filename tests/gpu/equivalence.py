@@ -26,6 +26,7 @@ from hisparse_engine.loading import load
 from hisparse_engine.models.checkpoint import Checkpoint
 from hisparse_engine.models.dsa import DsaModel
 from hisparse_engine.request import Request, SamplingParams
+from tests.support.wide_demo import wide_demo_checkpoint
 
 NUM_RUNNING = 12
 TOP_K = 128  # the demo checkpoint's
@@ -40,11 +41,14 @@ class Case:
     device_buffer_size: int
     num_requests: int
     arrivals: float  # a step
+    kv_cache_dtype: str = "auto"
 
 
 CASES = (
     *(Case("auto", "bfloat16", buffer, 60, 0.03) for buffer in (TOP_K, 2 * TOP_K, 1000)),
     *(Case("reference", "float32", buffer, 12, 0.2) for buffer in (TOP_K, 1000)),
+    Case("auto", "bfloat16", TOP_K, 60, 0.03, "float8"),
+    Case("reference", "bfloat16", TOP_K, 12, 0.2, "float8"),
 )
 
 
@@ -81,6 +85,7 @@ class Recorded:
             device="cuda",
             dtype=case.dtype,
             kernels=case.kernels,
+            kv_cache_dtype=case.kv_cache_dtype,
             hisparse=tiers,
             max_running_requests=NUM_RUNNING,
             prefill_chunk_size=777,
@@ -120,10 +125,15 @@ class Recorded:
         self.tokens = [request.output for request in requests]
 
 
-def compare(folder: Path, case: Case) -> Comparison:
+def checkpoint_for(case: Case, cache: Path) -> Path:
+    """Return the demo's checkpoint, with wider latents where rows are to be in float8."""
+    return ensure_demo_checkpoint(cache) if case.kv_cache_dtype == "auto" else wide_demo_checkpoint(cache)
+
+
+def compare(case: Case, cache: Path) -> Comparison:
     """Run both modes and count the logits rows that differ in any bit."""
     started = time.perf_counter()
-    with Checkpoint.open(folder) as checkpoint:
+    with Checkpoint.open(checkpoint_for(case, cache)) as checkpoint:
         model = load(checkpoint, EngineConfig.parse(device="cuda", dtype=case.dtype))
     two_tiers, resident = Recorded(model, "hierarchical", case), Recorded(model, "resident", case)
     for recorded in (two_tiers, resident):
@@ -170,13 +180,13 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--kernels", choices=["auto", "reference"], help="only the cases of this path")
+    parser.add_argument("--kv-cache-dtype", choices=["auto", "float8"], help="only the cases with such rows")
     given = parser.parse_args()
     rows: list[Comparison] = []
     with tempfile.TemporaryDirectory() as cache:
-        folder = ensure_demo_checkpoint(Path(cache))
         for case in CASES:
-            if given.kernels in (None, case.kernels):
-                rows.append(compare(folder, case))
+            if given.kernels in (None, case.kernels) and given.kv_cache_dtype in (None, case.kv_cache_dtype):
+                rows.append(compare(case, Path(cache)))
                 print(rows[-1], flush=True)
                 if given.out:
                     given.out.write_text(report(rows))

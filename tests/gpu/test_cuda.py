@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hisparse_engine.demo.checkpoint import ensure_demo_checkpoint
+from tests.gpu import float8_rows
 from tests.gpu.equivalence import CASES, Case, compare
 from tests.gpu.late_copies import check
 
@@ -19,7 +20,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_hierarchical_equals_resident_bit_for_bit(tmp_path: Path, case: Case) -> None:
-    result = compare(ensure_demo_checkpoint(tmp_path), case)
+    result = compare(case, tmp_path)
     assert result.swap_in_misses > 0
     assert (result.logits_different, result.tokens_equal, result.verify_mismatches) == (0, True, 0)
     assert result.verify_checks > 0
@@ -31,3 +32,11 @@ def test_nothing_depends_on_when_copies_run(tmp_path: Path, profile: bool) -> No
     result = check(ensure_demo_checkpoint(tmp_path), profile=profile)
     assert result["swap_in_misses"] > 0
     assert (result["launches_different"], result["tokens_equal"], result["verify_mismatches"]) == (0, True, 0)
+
+
+@pytest.mark.parametrize("tokens", float8_rows.TOKENS)
+@pytest.mark.parametrize("shape", float8_rows.SHAPES)
+def test_rows_in_float8_are_the_references_bytes(shape: tuple[int, int], tokens: int) -> None:
+    result = float8_rows.written(*shape, tokens)
+    assert (result["different"], result["different_from_cpu"]) == (0, 0)
+    assert float8_rows.attended(*shape)["relative_error"] < 5e-3
