@@ -40,6 +40,15 @@ class KVLayout(NamedTuple):
         """Return the bytes of a row in one layer, for a model whose elements have ``itemsize`` bytes."""
         return self.row_dim if self.float8_rows else self.row_dim * itemsize
 
+    def unfit_for_kernels(self, itemsize: int, latent_dim: int) -> str | None:
+        """Say why the compiled kernels cannot work on such rows; None when they can."""
+        row_bytes = self.row_bytes(itemsize)
+        if row_bytes % 16:
+            return f"a KV row of {row_bytes} bytes is no multiple of 16"
+        if self.float8_rows and latent_dim & (latent_dim - 1):
+            return f"a KV row in float8 has a latent of {latent_dim} numbers, no power of two"
+        return None
+
     @classmethod
     def from_indexer_types(cls, row_dim: int, index_dim: int, indexer_types: Sequence[str]) -> KVLayout:
         """Derive groups from per-layer ``full``/``shared`` (the first layer is ``full``)."""

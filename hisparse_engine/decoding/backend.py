@@ -66,11 +66,9 @@ def _gpu_operations(model: DsaModel, layout: KVLayout) -> Operations:
     """Return the GPU's operations, built; raise where they, or this model, cannot do it."""
     if not model.capturable:
         raise KernelsUnfitError("the CUDA kernels compute in bfloat16; use --dtype bfloat16")
-    row_bytes, latent_dim = layout.row_bytes(model.dtype.itemsize), model.config.kv_lora_rank
-    if row_bytes % 16:
-        raise KernelsUnfitError(f"a KV row of {row_bytes} bytes is no multiple of 16")
-    if layout.float8_rows and latent_dim & (latent_dim - 1):
-        raise KernelsUnfitError(f"a KV row in float8 has a latent of {latent_dim} numbers, no power of two")
+    unfit = layout.unfit_for_kernels(model.dtype.itemsize, model.config.kv_lora_rank)
+    if unfit is not None:
+        raise KernelsUnfitError(unfit)
     from hisparse_engine.ops.gpu import operations
 
     operations.build()

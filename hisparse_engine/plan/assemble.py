@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hisparse_engine.config import EngineSettings
 from hisparse_engine.layout import KVCacheDtype, KVLayout, PoolSizes
-from hisparse_engine.memory_plan import GIB, MemoryPlan, Part, TokenBytes
+from hisparse_engine.memory_plan import GIB, ITEM_BYTES, MemoryPlan, Part, TokenBytes
 from hisparse_engine.models.config import ModelConfig
 from hisparse_engine.models.weight_sizes import weigh_config
 from hisparse_engine.plan.step import StepShapes, step_parts
@@ -71,17 +71,22 @@ def blueprint_of(
 ) -> Blueprint:
     """Return what an engine with these settings follows; ``weights`` are weighed by the shapes in ``model`` unless given.
 
-    On a GPU it has device tables unless something keeps it from using its kernels (``decoding.backend``).
+    On a GPU it has device tables unless something keeps it from using its kernels (``decoding.backend``);
+    :class:`ConfigError` when the model's rows cannot be stored as ``kv_cache_dtype`` says.
     """
     on_gpu, dtype = engine.device == "cuda", engine.dtype_for(model.dtype)
     if weights is None:
         weights = weigh_config(model, dtype, fused=on_gpu).num_bytes
+    unfit = KVLayout.of_model(model, engine.kv_cache_dtype).unfit_for_kernels(
+        ITEM_BYTES[dtype], model.kv_lora_rank
+    )
+    fast = on_gpu and engine.kernels == "auto" and dtype == "bfloat16" and unfit is None
     return Blueprint(
         model,
         dtype,
         weights,
         engine.prefill_chunk_size,
-        tables=on_gpu and engine.kernels == "auto" and dtype == "bfloat16",
+        tables=fast,
         kv_cache_dtype=engine.kv_cache_dtype,
         float8_keys=engine.index_key_dtype == "float8",
         reserve=reserve if on_gpu else 0,

@@ -170,6 +170,8 @@ def _notes(resolved: Resolved) -> Iterator[str]:
     if settings.engine.reserve == "worst-case" and ("engine", "reserve_quantile") in resolved.given:
         yield "engine.reserve_quantile is not used while engine.reserve is worst-case"
     if settings.engine.device == "cuda":
+        if resolved.model is not None and settings.engine.dtype_for(resolved.model.dtype) == "float32":
+            yield "engine.dtype comes to float32, for which there are no compiled kernels: --dtype bfloat16 has them"
         yield "whether there is a CUDA device is looked at when the engine starts, not here"
     if plan is not None:
         on_cpu = settings.engine.device == "cpu"

@@ -52,10 +52,11 @@ class Case:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
+FLOAT8 = {"index_key_dtype": "float8", "kv_cache_dtype": "float8"}
 CASES = {
     "demo": Case("demo", 60_000, 32),
     "demo resident": Case("demo", 60_000, 32, mode="resident"),
-    "glm5.2": Case("glm5.2", 262_144, 32, layers=4, experts=16, fields={"index_key_dtype": "float8"}),
+    "glm5.2 float8": Case("glm5.2", 262_144, 32, layers=4, experts=16, fields=FLOAT8),
     "v32": Case("v32", 131_072, 64, layers=3, experts=16, fields={"prefill_chunk_size": 2048}),
     "v32 resident": Case("v32", 131_072, 64, layers=3, experts=16, mode="resident"),
 }

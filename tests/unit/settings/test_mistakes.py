@@ -246,3 +246,6 @@ def test_the_report_says_what_is_computed_and_stored_in() -> None:
         report = make_report(resolve(given(engine=fields), model=half), (100,))
         assert report.model is not None
         assert (report.model["dtype"], report.model["kv_row_dtype"]) == expected
+        assert not any("no compiled kernels" in note for note in report.notes)
+    slow = make_report(resolve(given(engine={"device": "cuda"}), model=MODEL), (100,))
+    assert any("engine.dtype comes to float32" in note for note in slow.notes)

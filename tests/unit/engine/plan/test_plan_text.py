@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Literal
 
 import pytest
 from rich.console import Console
@@ -124,6 +125,22 @@ def test_rows_in_float8_have_fewer_bytes_in_both_pools() -> None:
     for one, other in zip(small.beside, large.beside, strict=True):
         expected = 656 * other.num_bytes / 1152 if other.name in of_rows else other.num_bytes
         assert (one.name, one.num_bytes) == (other.name, expected)
+
+
+@pytest.mark.parametrize(
+    ("keys", "rows", "fit"),
+    [
+        ({"kv_lora_rank": 512}, "float8", True),
+        ({"kv_lora_rank": 384}, "float8", False),
+        ({"kv_lora_rank": 384}, "auto", True),
+        ({"kv_lora_rank": 33}, "auto", False),
+    ],
+)
+def test_rows_that_kernels_cannot_copy_have_no_tables(
+    keys: dict[str, int], rows: Literal["auto", "float8"], fit: bool
+) -> None:
+    settings = EngineSettings(device="cuda", dtype="bfloat16", kv_cache_dtype=rows)
+    assert blueprint_of(tiny_config(**keys), settings).tables == fit
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
