@@ -30,16 +30,20 @@ COLD_BYTES = 400_000_000
 REPLAYS = 7
 BYTES = {"bf16": 2 * DIM, "fp8": DIM + 4}
 BANDWIDTH_BYTES = 1 << 32
+SIDE = 8192
+"""Of the matrices of the large product."""
 
 
 @dataclass(frozen=True)
-class Bandwidth:
-    """What the memory does, in bytes a second."""
+class Limits:
+    """What the device does at best, a second."""
 
     copy: float
     """Read and written bytes of a large copy."""
     read: float
-    """Of a large sum."""
+    """Bytes of a large sum."""
+    product: float
+    """Floating-point operations of a large bf16 product."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Result:
     share_of_read: float
     score_share_of_read: float
     tflops: float
+    """Of the scores: products with the heads' queries only."""
+    score_share_of_product: float
 
 
 def seconds(calls: Sequence[Callable[[], object]]) -> float:
@@ -80,13 +86,15 @@ def seconds(calls: Sequence[Callable[[], object]]) -> float:
     return statistics.median(times)
 
 
-def measure_bandwidth() -> Bandwidth:
-    """Measure a large copy and a large sum."""
+def measure_limits() -> Limits:
+    """Measure a large copy, a large sum and a large product."""
     source = torch.empty(BANDWIDTH_BYTES // 4, device="cuda").normal_()
     target = torch.empty_like(source)
     copy = seconds([lambda: torch.mul(source, 1.0, out=target)] * 3)
     read = seconds([source.sum] * 3)
-    return Bandwidth(2 * BANDWIDTH_BYTES / copy, BANDWIDTH_BYTES / read)
+    matrix = source[: SIDE * SIDE].view(SIDE, SIDE).bfloat16()
+    product = seconds([lambda: torch.mm(matrix, matrix, out=torch.empty_like(matrix))] * 3)
+    return Limits(2 * BANDWIDTH_BYTES / copy, BANDWIDTH_BYTES / read, 2 * SIDE**3 / product)
 
 
 class Pool:
@@ -108,7 +116,9 @@ class Pool:
         self.key_slots = (pages[:, None] * PAGE + place).reshape(-1)
 
 
-def measure(pool: Pool, keys: str, heads: int, batch: int, length: int, chunk: bool, peak: float) -> Result:
+def measure(
+    pool: Pool, keys: str, heads: int, batch: int, length: int, chunk: bool, limits: Limits
+) -> Result:
     """Time one shape: the scores, the top-k, and both."""
     query = torch.randn(batch, heads, DIM, device="cuda").bfloat16()
     weights = torch.randn(batch, heads, device="cuda")
@@ -127,6 +137,7 @@ def measure(pool: Pool, keys: str, heads: int, batch: int, length: int, chunk: b
     top_k = seconds([lambda: take_best(scores, lengths, out)] * 4)
     both = seconds([lambda s=s: select(*given, s, lengths, out, scores) for s in starts] * repeats)
     moved = span * BYTES[keys]
+    flops = float(lengths.double().sum()) * heads * DIM * 2 / score
     return Result(
         keys=keys,
         heads=heads,
@@ -137,23 +148,26 @@ def measure(pool: Pool, keys: str, heads: int, batch: int, length: int, chunk: b
         top_k_us=top_k * 1e6,
         select_us=both * 1e6,
         select_gb_per_s=moved / both / 1e9,
-        share_of_read=moved / both / peak,
-        score_share_of_read=moved / score / peak,
-        tflops=float(lengths.double().sum()) * heads * DIM * 2 / score / 1e12,
+        share_of_read=moved / both / limits.read,
+        score_share_of_read=moved / score / limits.read,
+        tflops=flops / 1e12,
+        score_share_of_product=flops / limits.product,
     )
 
 
 def print_table(results: list[Result]) -> None:
     """Print the results, a line each."""
-    print("keys heads  requests batch  length   score µs  top-k µs  select µs    GB/s  of read  TFLOP/s")
+    print(
+        "keys heads  requests batch  length   score µs  top-k µs  select µs    GB/s  of read  TFLOP/s  of product"
+    )
     for r in results:
         print(
             f"{r.keys:4} {r.heads:5} {r.requests:9} {r.batch:5} {r.length:7} {r.score_us:10.1f} {r.top_k_us:9.1f} "
-            f"{r.select_us:10.1f} {r.select_gb_per_s:7.0f} {r.share_of_read:8.1%} {r.tflops:8.0f}"
+            f"{r.select_us:10.1f} {r.select_gb_per_s:7.0f} {r.share_of_read:8.1%} {r.tflops:8.0f} {r.score_share_of_product:11.1%}"
         )
 
 
-def write_report(path: Path, bandwidth: Bandwidth, results: list[Result]) -> None:
+def write_report(path: Path, limits: Limits, results: list[Result]) -> None:
     """Write all that is measured so far."""
     report = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -164,7 +178,7 @@ def write_report(path: Path, bandwidth: Bandwidth, results: list[Result]) -> Non
         "top_k": TOP_K,
         "dim": DIM,
         "page": PAGE,
-        "bandwidth": asdict(bandwidth),
+        "limits": asdict(limits),
         "results": [asdict(result) for result in results],
     }
     path.write_text(json.dumps(report, indent=1) + "\n")
@@ -181,7 +195,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, nargs="*", default=[512])
     options = parser.parse_args()
     torch.manual_seed(0)
-    bandwidth = measure_bandwidth()
+    limits = measure_limits()
     results = []
     for keys in options.keys:
         largest = max(options.batches) * max(options.lengths)
@@ -191,11 +205,14 @@ def main() -> None:
                 (chunk, True) for chunk in options.chunks
             ]
             for batch, chunk in cases:
-                results.append(measure(pool, keys, heads, batch, length, chunk, bandwidth.read))
-            write_report(options.out, bandwidth, results)
+                results.append(measure(pool, keys, heads, batch, length, chunk, limits))
+            write_report(options.out, limits, results)
         del pool
     print_table(results)
-    print(f"memory: copy {bandwidth.copy / 1e9:.0f} GB/s, read {bandwidth.read / 1e9:.0f} GB/s")
+    print(
+        f"at best: copy {limits.copy / 1e9:.0f} GB/s, read {limits.read / 1e9:.0f} GB/s, "
+        f"product {limits.product / 1e12:.0f} TFLOP/s"
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,11 @@ from hisparse_engine.ops.reference.select import take_best as reference_take_bes
 MAX_BLOCKS = 16
 """Of a cluster, and so of a row."""
 SCORES_A_BLOCK = 8192
-"""What a row's number of blocks is chosen by: several such blocks fit a multiprocessor."""
+"""What a row's number of blocks is chosen by where there are many rows: several such blocks fit a multiprocessor."""
+FEW_SCORES_A_BLOCK = 2048
+"""The same for few rows, whose blocks have multiprocessors to themselves."""
+MOST_FOR_FEW = 8
+"""More blocks than this would spend on meeting each other what they save."""
 MOST_SCORES_A_BLOCK = 16384
 """What a block's registers can hold."""
 
@@ -42,13 +46,17 @@ def take_best(scores: torch.Tensor, lengths: torch.Tensor, out: torch.Tensor) ->
     if library is None or scores.shape[1] > MAX_BLOCKS * MOST_SCORES_A_BLOCK:
         reference_take_best(scores, lengths, out)
         return
-    launch(library, scores, lengths, out, blocks_of_a_row(scores.shape[1]))
+    rows, longest = scores.shape
+    launch(library, scores, lengths, out, blocks_of_a_row(rows, longest, _processors(scores.device)))
 
 
-def blocks_of_a_row(longest: int) -> int:
+def blocks_of_a_row(rows: int, longest: int, processors: int) -> int:
     """Return the cluster size for rows of up to ``longest`` scores: a power of two."""
     blocks = 1
-    while blocks < MAX_BLOCKS and blocks * SCORES_A_BLOCK < longest:
+    while blocks < MAX_BLOCKS:
+        few = blocks < MOST_FOR_FEW and 2 * blocks * rows <= processors // 2
+        if blocks * (FEW_SCORES_A_BLOCK if few else SCORES_A_BLOCK) >= longest:
+            break
         blocks *= 2
     return blocks
 
@@ -89,6 +97,11 @@ def _library(device: torch.device) -> ctypes.CDLL | None:
         if error_code := library.topk_prepare():
             raise RuntimeError(f"top-k: {library.topk_error(error_code).decode()}")
     return library
+
+
+@cache
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def _stream(device: torch.device) -> c_void_p:

@@ -71,7 +71,13 @@ def test_rows_taken_whole_are_not_read(library: ctypes.CDLL, monkeypatch: pytest
 
 
 def test_blocks_of_a_row_grow_with_it() -> None:
-    assert [topk.blocks_of_a_row(n) for n in (1, 8192, 8193, 32768, 131072, 200_000)] == [1, 1, 2, 4, 16, 16]
+    lengths = (1, 8192, 8193, 32768, 131072, 200_000)
+    assert [topk.blocks_of_a_row(256, n, 132) for n in lengths] == [1, 1, 2, 4, 16, 16]
+
+
+def test_few_rows_have_more_blocks() -> None:
+    assert [topk.blocks_of_a_row(rows, 8192, 132) for rows in (1, 16, 32, 33, 64)] == [4, 4, 2, 2, 1]
+    assert [topk.blocks_of_a_row(rows, 32768, 132) for rows in (1, 8, 32)] == [8, 8, 4]
 
 
 def test_without_a_compiler_tensor_operations_stand_in(
