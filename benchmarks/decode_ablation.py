@@ -17,6 +17,7 @@ from hisparse_engine.ops.tables import NONE, HotTables, SwapPlan, TokenTables
 
 _MEAN_SIZE = 2048**-0.5  # of the mean of so many random rows
 SWAP_IN, ATTEND, SELECT, REST = "swap-in and backup", "attend", "select", "the model"
+TIMING = "the clock of swap-ins"
 LEVELS: Mapping[Mode, tuple[tuple[str, frozenset[str]], ...]] = {
     "hierarchical": (
         (SWAP_IN, frozenset({SWAP_IN})),
@@ -92,3 +93,8 @@ class Without:
         """Back up, or do not."""
         if SWAP_IN not in self._gone:
             self._ops.backup_rows(*arguments)
+
+    def add_time(self, total: torch.Tensor, sign: int) -> None:
+        """Read the clock, or do not."""
+        if TIMING not in self._gone:
+            self._ops.add_time(total, sign)

@@ -1,9 +1,10 @@
-"""What being watched costs a step: publishing off and on, scraped once a second, and under a storm of scrapes.
+"""What being watched costs a step: timing swap-ins, publishing, scrapes once a second, and a storm of scrapes.
 
     python benchmarks/observability.py            the demo's model on the CPU, or a large one on a GPU
     python benchmarks/observability.py --rounds 3 --window-seconds 0.3 --out /tmp/observability.json
 
-One engine decodes all the time. Windows of steps take turns under each condition; in every round the order is another.
+Two engines are alike, but one does not time its swap-ins; one at a time decodes. Windows of steps take turns under each
+condition; in every round the order is another.
 Per round, a condition's median step is set against that of "off" in the same round; over the rounds that makes a mean
 difference with a 95 % confidence interval. "off, again" is the control: what a difference of nothing looks like. The
 exporter and the scrapers are processes of their own, as in production. On a machine with few cores they take the
@@ -35,7 +36,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "metrics")]
 import torch  # noqa: E402 - the path comes first
 
 from benchmarks.decode_measure import percentile  # noqa: E402
-from benchmarks.observability_engines import Watched, cpu_engine, gpu_engine  # noqa: E402
+from benchmarks.observability_engines import Pair, cpu_engines, gpu_engines  # noqa: E402
 from benchmarks.observability_figures import describe  # noqa: E402
 from hisparse_metrics.recorder import Recorder  # noqa: E402
 from hisparse_metrics.stats import EngineIdentity, StepStats  # noqa: E402
@@ -75,18 +76,23 @@ for line in sys.stdin:
 
 
 class Condition(NamedTuple):
-    """Whether steps are published; how many scrapers ask, with how long a pause; whether a process computes beside."""
+    """Whether steps are published; how many scrapers ask, with how long a pause; whether a process computes beside.
+
+    ``timed``: whether swap-ins are timed, as in production.
+    """
 
     published: bool = False
     scrapers: int = 0
     pause: float = 1.0
     busy: bool = False
+    timed: bool = True
 
 
 OFF = "off"
 CONDITIONS = {
     OFF: Condition(),
     "off, again": Condition(),
+    "off, swap-ins not timed": Condition(timed=False),
     "published": Condition(published=True),
     "published, scraped every second": Condition(published=True, scrapers=1),
     "published, 32 scrapers without a pause": Condition(published=True, scrapers=32, pause=0.0),
@@ -138,7 +144,7 @@ def window(step: Callable[[], int], seconds: float) -> list[float]:
     return [1000 * (b - a) for a, b in pairwise(times)]
 
 
-def measure(watched: Watched, switch: Switch, helper: Helper, rounds: int, seconds: float) -> dict[str, Any]:
+def measure(engines: Pair, switch: Switch, helper: Helper, rounds: int, seconds: float) -> dict[str, Any]:
     """Return each condition's steps, and how far they are from those of "off"."""
     steps: dict[str, list[list[float]]] = {name: [] for name in CONDITIONS}
     scrapes, lasted = dict.fromkeys(CONDITIONS, 0), dict.fromkeys(CONDITIONS, 0.0)
@@ -147,6 +153,7 @@ def measure(watched: Watched, switch: Switch, helper: Helper, rounds: int, secon
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             switch.on = CONDITIONS[name].published
+            watched = engines.timed if CONDITIONS[name].timed else engines.untimed
             before, started = helper.set(CONDITIONS[name]), time.perf_counter()
             window(watched.step, 0.1 * seconds)  # until the change is felt
             steps[name].append(window(watched.step, seconds))
@@ -194,18 +201,18 @@ def main() -> None:
         shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=shared, prefix="hisparse-bench-")))
         switch = Switch(stack.enter_context(Recorder(folder, EngineIdentity(model_name="bench"))))
-        watched = gpu_engine(options.requests, switch) if on_gpu else cpu_engine(options.requests, switch)
+        engines = gpu_engines(options.requests, switch) if on_gpu else cpu_engines(options.requests, switch)
         port = start_exporter(folder, stack)
         helper = Helper(port, max(condition.scrapers for condition in CONDITIONS.values()))
         stack.callback(helper.process.wait)
         stack.callback(helper.process.kill)
-        results = measure(watched, switch, helper, options.rounds, options.window_seconds)
+        results = measure(engines, switch, helper, options.rounds, options.window_seconds)
     report = {
         "benchmark": "observability",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cores": os.cpu_count(), "gpu": torch.cuda.get_device_name() if on_gpu else None},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "engine": watched.about,
+        "engine": engines.timed.about,
         "rounds": options.rounds,
         "publish_us": {f"p{share}": round(1e6 * percentile(switch.seconds, share), 2) for share in (50, 99)},
         "conditions": results,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import torch
 
+from benchmarks.decode_ablation import TIMING
 from benchmarks.decode_calibration import read_table, turnover_for
 from benchmarks.decode_engine import BenchEngine, Setting
 from benchmarks.decode_locality import Locality
@@ -31,7 +33,14 @@ class Watched(NamedTuple):
         return self.engine.step()
 
 
-def cpu_engine(requests: int, observer: Observer) -> Watched:
+class Pair(NamedTuple):
+    """The same engine twice: as it is, and one that does not time its swap-ins."""
+
+    timed: Watched
+    untimed: Watched
+
+
+def cpu_engines(requests: int, observer: Observer) -> Pair:
     """The demo's checkpoint on the reference operations, one thread."""
     from benchmarks.eviction_traces import demo_model
     from hisparse_engine.ops import reference
@@ -42,7 +51,7 @@ def cpu_engine(requests: int, observer: Observer) -> Watched:
     return _start(model, setting, cast(Operations, reference), requests, observer, "demo")
 
 
-def gpu_engine(requests: int, observer: Observer) -> Watched:
+def gpu_engines(requests: int, observer: Observer) -> Pair:
     """Six layers of GLM-5.2 with 8 experts: a short step, on which whatever is added shows most."""
     from hisparse_engine.ops.gpu import operations
 
@@ -63,9 +72,12 @@ def _setting(context: int, requests: int, buffer: int, locality: Locality) -> Se
 
 def _start(
     model: Any, setting: Setting, ops: Operations, requests: int, observer: Observer, name: str
-) -> Watched:
-    engine = BenchEngine(model, setting, ops, observers=[observer])
-    engine.admit(requests)
-    return Watched(
-        engine, {"model": name, "mode": setting.mode, "requests": requests, "context": setting.context}
-    )
+) -> Pair:
+    about = {"model": name, "mode": setting.mode, "requests": requests, "context": setting.context}
+
+    def watched(gone: frozenset[str]) -> Watched:
+        engine = BenchEngine(model, replace(setting, gone=gone), ops, observers=[observer])
+        engine.admit(requests)
+        return Watched(engine, about)
+
+    return Pair(watched(frozenset()), watched(frozenset({TIMING})))

@@ -102,6 +102,6 @@ class Logprobs:
 def to_host(values: torch.Tensor) -> torch.Tensor:
     """Begin to copy ``values`` to the host; whoever reads the result waits for the stream first."""
     if values.device.type != "cuda":
-        return values
+        return values.clone()  # later steps change the original, here as there
     landing = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     return landing.copy_(values, non_blocking=True)

@@ -21,7 +21,7 @@ from hisparse_engine.decoding.table_pass import Selector, TableDecodePass, Table
 from hisparse_engine.decoding.table_rows import Batch, ResidentRows, Rows, TwoTierRows
 from hisparse_engine.models.dsa import DsaModel
 from hisparse_engine.ops.interface import Operations
-from hisparse_engine.ops.tables import NONE
+from hisparse_engine.ops.tables import NONE, SWAP_IN_NANOSECONDS
 from hisparse_engine.request import Request
 from hisparse_engine.sampling import Logprobs, draw_where_asked, sample, to_host
 from hisparse_engine.scheduler import Chunk
@@ -211,22 +211,20 @@ class TableDecoder:
         *,
         is_decode: bool,
     ) -> StepOutput:
-        counts = None
-        if isinstance(self._coordinator, TableHiSparseCoordinator):
-            counts = to_host(self._coordinator.hot.tables.counts)
         logprobs = Logprobs(logits, requests, tokens)
+        rows, coordinator = self._rows, self._coordinator
+        if not isinstance(rows, TwoTierRows) or not isinstance(coordinator, TableHiSparseCoordinator):
+            return StepOutput(requests, tokens, logprobs, started=started, is_decode=is_decode)
+        timer, counts = rows.timer, to_host(coordinator.hot.tables.counts)
         return StepOutput(
             requests,
             tokens,
             logprobs,
             started=started,
             is_decode=is_decode,
-            on_arrival=None if counts is None else lambda: self._note_counts(counts),
+            swap_in_seconds=(lambda: timer.seconds(int(counts[SWAP_IN_NANOSECONDS]))) if is_decode else None,
+            on_arrival=lambda: coordinator.note_counts(counts.tolist()),
         )
-
-    def _note_counts(self, counts: torch.Tensor) -> None:
-        assert isinstance(self._coordinator, TableHiSparseCoordinator)
-        self._coordinator.note_counts(counts.tolist())
 
     def _on_device(self, tokens: Sequence[int]) -> torch.Tensor:
         values = torch.tensor(tokens, dtype=torch.int64)

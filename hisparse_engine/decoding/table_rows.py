@@ -12,7 +12,8 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from hisparse_engine.ops.tables import NONE, SwapPlan
+from hisparse_engine.decoding.swap_timer import SwapTimer
+from hisparse_engine.ops.tables import NONE, SWAP_IN_NANOSECONDS, SwapPlan
 from hisparse_engine.row_format import RowFormat
 from hisparse_engine.table_coordinator import TableHiSparseCoordinator
 from hisparse_engine.table_resident import TableResidentCoordinator
@@ -105,6 +106,8 @@ class TwoTierRows:
             for group in range(self._layout.num_groups)
         ]
         self._device = coordinator.device_pool.rows.device
+        total = coordinator.hot.tables.counts[SWAP_IN_NANOSECONDS:]
+        self.timer = SwapTimer(self._ops, total, [len(layers) for layers in self._layers])
         entries = max_batch * top_k
         self._copies = torch.empty((2, 2, entries), dtype=torch.int32, device=self._device)
         self._num_copies = torch.zeros(self._layout.num_groups, dtype=torch.int32, device=self._device)
@@ -127,6 +130,7 @@ class TwoTierRows:
         group = self._layout.group_of_layer[layer]
         anchor = layer == self._layers[group][0]
         if anchor:
+            self.timer.start(group)
             self._plan = self._make_plan(group, batch, positions)
             self._beside.start([self._copy_only(shared, self._plan) for shared in self._layers[group][1:]])
         plan = self._plan
@@ -136,6 +140,8 @@ class TwoTierRows:
             plan = replace(plan, num_copies=self._nothing)  # they were copied beside
         staged = None if batch.staged is None else batch.staged[layer]
         self._copy(layer, plan, self.row_format.store(new), staged)
+        if anchor and len(self._layers[group]) == 1:
+            self.timer.stop(group)
         return Located(self._coordinator.device_pool.rows[layer], plan.slots)
 
     def _make_plan(self, group: int, batch: Batch, positions: torch.Tensor) -> SwapPlan:
@@ -162,7 +168,14 @@ class TwoTierRows:
     def _copy_only(self, layer: int, plan: SwapPlan) -> Callable[[], None]:
         nothing_new = replace(plan, newest=plan.newest[:0])
         no_rows = self._coordinator.device_pool.rows[layer][:0]
-        return lambda: self._copy(layer, nothing_new, no_rows, None)
+        group = self._layout.group_of_layer[layer]
+
+        def copy() -> None:
+            self._copy(layer, nothing_new, no_rows, None)
+            if layer == self._layers[group][-1]:
+                self.timer.stop(group)
+
+        return copy
 
     def _copy(self, layer: int, plan: SwapPlan, new: torch.Tensor, staged: torch.Tensor | None) -> None:
         pools = self._coordinator

@@ -81,7 +81,7 @@ class HotBuffers:
             buffer=table(rows, max_buffer),
             buffer_size=table(rows, fill=0),
             now=torch.ones(1, dtype=torch.int32, device=device),
-            counts=torch.zeros(3, dtype=torch.int64, device=device),
+            counts=torch.zeros(4, dtype=torch.int64, device=device),
         )
 
     def open(self, row: int, stretch: Extent, slots: Slots) -> None:

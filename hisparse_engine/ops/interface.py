@@ -102,6 +102,12 @@ class Operations(Protocol):
     def move_rows(self, device_rows: torch.Tensor, group_of_layer: torch.Tensor, moves: Moves) -> None:
         """Copy ``source`` rows to ``target`` in every layer of ``device_rows [layers, device_tokens, width]``."""
 
+    def add_time(self, total: torch.Tensor, sign: int) -> None:
+        """Add ``sign`` (1 or -1) times now, in nanoseconds of a clock that only goes forward, to ``total`` int64 ``[1]``.
+
+        Now is when everything before it on the stream is done: the sum of pairs is the time between them.
+        """
+
     def attend(
         self,
         query: torch.Tensor,

@@ -14,7 +14,7 @@ import torch
 NONE = -1
 """Nothing: no position lives in this slot, this position is not resident, this batch entry is padding."""
 
-LOOKUPS, MISSES, EVICTIONS = range(3)
+LOOKUPS, MISSES, EVICTIONS, SWAP_IN_NANOSECONDS = range(4)
 """Places in ``HotTables.counts``."""
 
 
@@ -51,7 +51,8 @@ class HotTables:
     now: torch.Tensor
     """int32 ``[1]``: the step's number, from 1."""
     counts: torch.Tensor
-    """int64 ``[3]``: rows looked up, missed, and evicted since the start, one row being one token in one layer."""
+    """int64 ``[4]``: rows looked up, missed, and evicted since the start, one row being one token in one layer; and the
+    nanoseconds that timed swap-ins took. Planning needs the first three."""
 
 
 @dataclass(frozen=True)

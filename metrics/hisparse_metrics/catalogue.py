@@ -234,8 +234,10 @@ DEVICE_TO_HOST_BYTES: Final = _counter(
 )  # fmt: skip
 SWAP_IN_SECONDS: Final = _histogram(
     "hisparse_swap_in_seconds", SWAP_IN,
-    "Time that one decode step spent making its top-k rows resident, all layers together.",
-    "How much of a step is swap-in?",
+    "Time that one decode step spent making its top-k rows resident, all layers together. With compiled kernels it is the "
+    "device's time from each index group's selection to the end of the copy for its last layer, taken of up to 4 groups a "
+    "step, evenly spread, and scaled to all layers.",
+    "How much of a step is swap-in? Copies for shared-index layers count although the first layer computes meanwhile.",
     (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0),
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ import torch
 
 from hisparse_engine.ops.gpu.attention import attend as attend
 from hisparse_engine.ops.gpu.build import load
+from hisparse_engine.ops.gpu.clock import add_time as add_time
 from hisparse_engine.ops.gpu.select import select as select
 from hisparse_engine.ops.gpu.select import store_index_keys as store_index_keys
 from hisparse_engine.ops.gpu.swap_in import backup_rows as backup_rows

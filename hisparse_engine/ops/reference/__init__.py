@@ -1,6 +1,7 @@
 """The operations in plain torch, on any device: the oracle of the GPU's, and what tests of the table path run on."""
 
 from hisparse_engine.ops.reference.attention import attend as attend
+from hisparse_engine.ops.reference.clock import add_time as add_time
 from hisparse_engine.ops.reference.select import select as select
 from hisparse_engine.ops.reference.select import store_index_keys as store_index_keys
 from hisparse_engine.ops.reference.swap_in import backup_rows as backup_rows

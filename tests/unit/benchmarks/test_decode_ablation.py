@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from benchmarks.decode_ablation import ATTEND, LEVELS, REST, SELECT, SWAP_IN, Without, parts
+from benchmarks.decode_ablation import ATTEND, LEVELS, REST, SELECT, SWAP_IN, TIMING, Without, parts
 from benchmarks.decode_scenario import MODES
 from hisparse_engine.ops.interface import Operations
 
@@ -43,14 +43,23 @@ def test_only_what_is_gone_is_not_called() -> None:
     ops.copy_rows()
     ops.backup_rows()
     ops.locate()
+    ops.add_time(torch.zeros(1), 1)
     out, again = (
         ops.attend(torch.ones(2, 3, 8), torch.ones(1), torch.ones(1), latent_dim=5, scale=1.0)
         for _ in range(2)
     )
-    assert called.names == ["select", "copy_rows", "backup_rows", "locate"]
+    assert called.names == ["select", "copy_rows", "backup_rows", "locate", "add_time"]
     assert out.shape == (2, 3, 5)
     assert out.data_ptr() == again.data_ptr()  # nothing is computed
     assert not torch.equal(out[0], out[1])
+
+
+def test_without_timing_the_clock_is_not_read() -> None:
+    called: Any = Called()
+    ops = Without(called, frozenset({TIMING}))
+    ops.add_time(torch.zeros(1), 1)
+    ops.copy_rows()
+    assert called.names == ["copy_rows"]
 
 
 def test_without_swap_in_slots_are_the_buffers_first() -> None:

@@ -35,3 +35,6 @@ def test_a_shift_that_comes_and_goes_is_noise() -> None:
 def test_the_base_and_its_control_ask_for_nothing() -> None:
     assert CONDITIONS[OFF] == CONDITIONS["off, again"]
     assert sum(condition.published for condition in CONDITIONS.values()) == 3
+    assert [name for name, condition in CONDITIONS.items() if not condition.timed] == [
+        "off, swap-ins not timed"
+    ]
