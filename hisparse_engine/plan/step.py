@@ -18,7 +18,7 @@ _INT32, _INT64, _FP32 = 4, 8, 4
 _PARITIES = 2
 """Steps take turns with two sets of buffers for new rows, and two graphs."""
 _INPUTS = 3
-_COUNTERS_BYTES = 4 + 3 * 8  # the step's number; rows looked up, missed, evicted
+_COUNTERS_BYTES = 4 + 4 * 8  # the step's number; rows looked up, missed, evicted; nanoseconds of swap-ins
 _SAMPLING_BYTES = 64
 """A vocabulary entry when it is sampled with a temperature: fp64 and int64 values that exist together."""
 _PROGRAMS_AT_ONCE, _HEADS_A_PROGRAM = 132, 64
