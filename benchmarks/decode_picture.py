@@ -39,9 +39,9 @@ def save_pictures(rows: list[Row], folder: Path) -> list[Path]:
     paths = []
     for model in sorted({row["model"] for row in good}):
         of_model = [row for row in good if row["model"] == model]
-        usual = _usual(of_model, "device_gib")[0]["device_gib"]
-        for budget in sorted({row["device_gib"] for row in of_model}):
-            of_budget = [row for row in of_model if row["device_gib"] == budget]
+        usual = _usual(of_model, "device_gib")[0].get("device_gib") or 0.0
+        for budget in sorted({row.get("device_gib") or 0.0 for row in of_model}):
+            of_budget = [row for row in of_model if (row.get("device_gib") or 0.0) == budget]
             name = f"perf-decode-{model}" + ("" if budget == usual else f"-{budget:g}gib")
             paths += _save(_usual(of_budget, "index_keys"), folder / name)
     return paths

@@ -59,7 +59,9 @@ def quantise_rows(rows: torch.Tensor, latent_dim: int) -> torch.Tensor:
     """
     groups = rows[..., :latent_dim].float().reshape(*rows.shape[:-1], -1, SCALE_GROUP)
     largest = groups.abs().amax(dim=-1).clamp(min=_SMALLEST_SCALE)
-    scales = largest / torch.full_like(largest, _LARGEST_E4M3)  # a tensor: CUDA multiplies by a number's inverse
+    scales = largest / torch.full_like(
+        largest, _LARGEST_E4M3
+    )  # a tensor: CUDA multiplies by a number's inverse
     latent = (groups / scales.unsqueeze(-1)).to(torch.float8_e4m3fn).flatten(-2)
     rope = rows[..., latent_dim:].to(torch.bfloat16).contiguous()
     return torch.cat([part.view(torch.uint8) for part in (latent, scales, rope)], dim=-1)
